@@ -1,0 +1,3 @@
+"""genctl: every family of generative image model, trained and sampled by the same few commands."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,153 @@
+"""A folder's pictures decoded once and kept in memory as uint8, and the plain source of picture batches.
+
+Decoding happens before step 1, so a bad file is met at once: it is named, counted and left out; more than half bad is
+an error. The decoded set is cached under the sha256 of all file contents and the transform.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from genctl.data import cache
+from genctl.data.captions import variants
+from genctl.data.folder import Entry, Listing, scan
+from genctl.draws import address
+from genctl.errors import InputError
+from genctl.media.pictures import fit, read_picture, to_tensor
+
+Fit = Literal["crop", "pad"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How pictures become squares and how training varies them."""
+
+    fit: Fit = "crop"  # to a square: crop the middle, or pad with white
+    held_out: float = 0.05  # share held out by hash of the file name where the folder states no split
+    flip: bool = False  # mirror at random: wrong for letters, arrows, clocks
+    jitter: int = 0  # shift by up to so many pixels each way, filling with white
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Decoded pictures [N, 3, S, S] uint8 with their entries; `fingerprint` identifies content and transform."""
+
+    pixels: Tensor
+    entries: list[Entry]
+    fingerprint: str
+    config: DataConfig
+    bad: list[str]
+    summary: str = ""
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def weights(self) -> Tensor:
+        return torch.tensor([entry.weight for entry in self.entries])
+
+    def split(self, held_out: bool) -> Pictures:
+        """The training or the held-out part."""
+        rows = [row for row, entry in enumerate(self.entries) if entry.held_out == held_out]
+        entries = [self.entries[row] for row in rows]
+        return Pictures(
+            self.pixels[torch.tensor(rows, dtype=torch.long)],
+            entries,
+            f"{self.fingerprint}-{'held' if held_out else 'train'}",
+            self.config,
+            self.bad,
+        )
+
+
+def load(folder: Path, size: int, config: DataConfig, report: Callable[[str], None] = lambda line: None) -> Pictures:
+    """Decode a folder's pictures at `size` pixels square. Raises InputError when more than half are bad."""
+    listing = scan(folder)
+    entries = _hold_out(listing, config.held_out)
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(hashlib.sha256(entry.file.read_bytes()).digest())
+    content = digest.hexdigest()
+    key = [1, content, size, config.fit]
+    bad: list[str] = []
+
+    def make() -> dict[str, Tensor]:
+        with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:
+            rows = list(pool.map(lambda entry: _decode(entry.file, size, config.fit), entries))
+        good = torch.tensor([not isinstance(row, str) for row in rows])
+        bad.extend(row for row in rows if isinstance(row, str))
+        if len(bad) > len(rows) / 2:
+            raise InputError(f"{folder}: {len(bad)} of {len(rows)} pictures cannot be read, the first: {bad[0]}")
+        return {"pixels": torch.stack([row for row in rows if isinstance(row, Tensor)]), "good": good}
+
+    made = cache.cached("pictures", key, make)
+    good = made["good"].tolist()
+    for line in bad:
+        report(f"left out: {line}")
+    if not all(good) and not bad:
+        report(f"left out: {good.count(False)} pictures that cannot be read")
+    kept = [entry for entry, fine in zip(entries, good, strict=True) if fine]
+    captions = hashlib.sha256(json.dumps([variants(entry) for entry in kept]).encode()).hexdigest()
+    fingerprint = hashlib.sha256(f"{content}/{size}/{config.fit}/{captions}".encode()).hexdigest()[:16]
+    return Pictures(made["pixels"], kept, fingerprint, config, bad, listing.summary())
+
+
+def _hold_out(listing: Listing, share: float) -> list[Entry]:
+    """The folder's own split, or one by hash of the file name; a handful of pictures is too few to hold any out."""
+    from dataclasses import replace
+
+    entries = listing.entries
+    if any(entry.held_out for entry in entries) or len(entries) < 40:
+        return entries
+    names = [entry.file.relative_to(listing.folder).as_posix() for entry in entries]
+    return [
+        replace(entry, held_out=address("held out", name) < share * 2**63)
+        for name, entry in zip(names, entries, strict=True)
+    ]
+
+
+def _decode(path: Path, size: int, how: Fit) -> Tensor | str:
+    """uint8 [3, size, size], or the line that says what is wrong with the file."""
+    try:
+        return to_tensor(fit(read_picture(path.read_bytes(), str(path)), size, how))
+    except (InputError, OSError) as error:
+        return str(error)
+
+
+class PictureSource:
+    """Batches {"pictures": [B, 3, S, S] float in [-1, 1]} from uint8 kept on the device."""
+
+    def __init__(self, pictures: Pictures, device: torch.device) -> None:
+        self.pixels = pictures.pixels.to(device)
+        self.weights = pictures.weights
+        self.config = pictures.config
+
+    def batch(self, rows: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
+        pixels = self.pixels[rows.to(self.pixels.device)]
+        return {"pictures": augment(pixels, self.config, draw).float() / 127.5 - 1}
+
+
+def augment(pixels: Tensor, config: DataConfig, draw: torch.Generator) -> Tensor:
+    """Mirror and shift uint8 pictures [B, 3, S, S] at random, each by its own draw."""
+    count = len(pixels)
+    if config.flip:
+        mirrored = torch.rand(count, generator=draw) < 0.5
+        pixels = torch.where(mirrored.to(pixels.device)[:, None, None, None], pixels.flip(3), pixels)
+    if config.jitter:
+        size, most = pixels.shape[-1], config.jitter
+        shifts = torch.randint(0, 2 * most + 1, (2, count, 1), generator=draw).to(pixels.device)
+        along = torch.arange(size, device=pixels.device)
+        y, x = along + shifts[0], along + shifts[1]  # [B, S]
+        padded = torch.nn.functional.pad(pixels, (most,) * 4, value=255)
+        item = torch.arange(count, device=pixels.device)[:, None, None]
+        pixels = padded.permute(0, 2, 3, 1)[item, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
+    return pixels
+

@@ -1,0 +1,49 @@
+"""The errors a user can cause or meet, each with its exit code.
+
+Raise one of these for anything outside the program (input, options, models, the machine); its text is the one line
+the user sees: what is wrong, with which file or option, and what to do. Anything else that escapes is a fault of genctl.
+"""
+
+
+class GenctlError(Exception):
+    """Base of all expected errors; `exit_code` is what the process ends with."""
+
+    exit_code = 1
+
+
+class UsageError(GenctlError):
+    """Wrong option, value or combination; a condition that the model does not take."""
+
+    exit_code = 2
+
+
+class InputError(GenctlError):
+    """Bad input: not an image, an empty folder, a broken code file."""
+
+    exit_code = 3
+
+
+class ModelError(GenctlError):
+    """A model that cannot be used: unknown name, wrong or damaged file, newer format."""
+
+    exit_code = 4
+
+
+class WorldError(GenctlError):
+    """The world: disk full, no permission, no network, out of memory."""
+
+    exit_code = 5
+
+
+class DivergedError(GenctlError):
+    """Training diverged; the last good state is kept and named."""
+
+    exit_code = 6
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """`' (did you mean "x"?)'` when a known word is close to `word`, else an empty string."""
+    import difflib
+
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f' (did you mean "{match[0]}"?)' if match else ""

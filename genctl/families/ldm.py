@@ -1,0 +1,327 @@
+"""Latent diffusion with a transformer, text to image: a flow on a frozen codec's codes, conditioned on a frozen encoder's
+text (arXiv:2112.10752, 2212.09748, 2403.03206).
+
+    training  x = codec.encode(picture), z ~ N(0, 1), t ~ density:   |net(x_t, t, text) - (c x + d z)|^2
+    sampling  x_1 = z(seed) -> solver over guided denoisers -> x_0 -> codec.decode
+
+Codes and text states are computed once and cached; a tenth of the captions is dropped in training, so that the same net
+also predicts without text, which guidance needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from genctl import files, hub
+from genctl.data import cache
+from genctl.data.captions import variants
+from genctl.data.pictures import Pictures
+from genctl.diffusion import guide
+from genctl.diffusion.path import PATHS
+from genctl.diffusion.solve import SOLVERS
+from genctl.diffusion.target import combine, solve
+from genctl.diffusion.time import Density, draw_times, grid
+from genctl.draws import picture_noise
+from genctl.errors import ModelError
+from genctl.families.base import Blend, Drawn, Family, Losses, Request, Source, load
+from genctl.families.vae import VAE
+from genctl.nets import fast
+from genctl.nets.dit import DiT, DiTConfig
+from genctl.nets.dit_sample import Loop, PackedBlock, pack
+from genctl.nets.text import TextEncoder, Tokenizer, load_text_encoder
+
+Conditions = tuple[Tensor, Tensor, Tensor]  # states [B, L, T], present [B, L], pooled [B, T]
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    path: Literal["linear", "cosine"] = "linear"
+    target: Literal["x", "noise", "velocity"] = "velocity"
+    density: Density = "logit-normal"
+    density_mean: float = 0.0
+    density_std: float = 1.0
+    shift: float = 1.0  # of training times, towards noise
+    condition_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """What `sample` does unless told otherwise; kept in the model file."""
+
+    steps: int = 20
+    guidance_scale: float = 4.0
+    guidance_interval: tuple[float, float] = (0.1, 0.95)
+    shift: float = 1.0
+
+
+@dataclass(frozen=True)
+class LDMConfig:
+    pixels: int = 128
+    codec: str = "vae"  # name of the codec, and
+    text: str = "minilm"  # of the text encoder
+    channels: int = 6  # of the codec's codes
+    factor: int = 8  # pixels a code cell
+    net: DiTConfig = field(default_factory=DiTConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+class LDM(Family):
+    """Text (or nothing) -> pictures [B, 3, S, S]; codes [B, d, S/f, S/f] are the codec's."""
+
+    name = "ldm"
+    Config = LDMConfig
+    can = frozenset({"sample", "encode", "decode", "interpolate", "text"})
+
+    def __init__(self, config: LDMConfig) -> None:
+        super().__init__()
+        self.config, self.pixels = config, config.pixels
+        self.net = DiT(config.net, config.channels)
+        self.path = PATHS[config.diffusion.path]
+        self.packed: dict[torch.dtype, list[PackedBlock]] = {}
+        side = config.pixels // config.factor
+        self.shape = (config.channels, side, side)
+
+    def phases(self) -> dict[str, nn.Module]:
+        return {"model": self.net}
+
+    # parts -----------------------------------------------------------------------------------------------------------
+    def codec(self) -> VAE:
+        """The frozen codec, loaded at first use; ModelError when it is not the one this model was trained on."""
+        if "codec" not in self.parts:
+            model = load(self.config.codec, self.device)
+            if not isinstance(model, VAE):
+                raise ModelError(f"{self.config.codec}: a {model.name} model cannot be the codec of an ldm")
+            self._check_part("codec", model.sha256)
+            if (model.config.net.latent, model.factor) != (self.config.channels, self.config.factor):
+                raise ModelError(
+                    f"codec {self.config.codec} has {model.config.net.latent} channels at 1/{model.factor}, this model "
+                    f"wants {self.config.channels} at 1/{self.config.factor}; see --set model.channels, model.factor"
+                )
+            model.prepare()
+            self.parts["codec"] = model
+        return self.parts["codec"]
+
+    def text(self) -> tuple[Tokenizer, TextEncoder]:
+        """The frozen text encoder, loaded at first use."""
+        if "text" not in self.parts:
+            path = hub.resolve(self.config.text, kind="part")
+            tensors, header = files.load_tensors(path)
+            self._check_part("text", hub.check_sha256(path))
+            encoder = load_text_encoder(tensors).to(self.device).requires_grad_(False).eval()
+            self.parts["text"] = (Tokenizer(header.metadata["tokenizer"]), encoder)
+        return self.parts["text"]
+
+    def _check_part(self, part: str, found: str) -> None:
+        recorded = self.info.get("parts", {}).get(part, {}).get("sha256", found)
+        self.used = getattr(self, "used", {}) | {part: {"name": getattr(self.config, part), "sha256": found}}
+        if recorded != found:
+            raise ModelError(
+                f"this model was trained with another {part} {getattr(self.config, part)!r} "
+                f"(sha256 {recorded[:12]}, found {found[:12]})"
+            )
+
+    @torch.inference_mode()
+    def encode_text(self, text: str) -> tuple[Tensor, Tensor, bool]:
+        """States [n, T] (n <= slots) and pooled [T] of one text, and whether it was cut; an empty text has n = 0."""
+        tokenizer, encoder = self.text()
+        if not text.strip():
+            width = self.config.net.text_width
+            return torch.zeros(0, width), torch.zeros(width), False
+        ids, mask, cut = tokenizer.encode([text], max_tokens=self.config.net.text_slots)
+        states, pooled = encoder(ids.to(self.device), mask.to(self.device))
+        return states[0, : int(mask.sum())].float().cpu(), pooled[0].float().cpu(), cut[0]
+
+    def conditions(self, prompts: list[str | Blend]) -> Conditions:
+        """The network's conditions of some prompts; each distinct one is encoded once, alone."""
+        slots, width = self.config.net.text_slots, self.config.net.text_width
+        known: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+        def one(text: str) -> tuple[Tensor, Tensor, Tensor]:
+            if text not in known:
+                states, pooled, _ = self.encode_text(text)
+                filled = torch.zeros(slots, width)
+                filled[: len(states)] = states
+                known[text] = (filled, torch.arange(slots) < len(states), pooled)
+            return known[text]
+
+        rows = []
+        for prompt in prompts:
+            if isinstance(prompt, str):
+                rows.append(one(prompt))
+            else:  # between two prompts: slots that only one fills keep its states
+                (a, in_a, pa), (b, in_b, pb) = one(prompt.start), one(prompt.end)
+                share = torch.where(in_a & in_b, prompt.share, in_b.float())[:, None]
+                rows.append((torch.lerp(a, b, share), in_a | in_b, torch.lerp(pa, pb, prompt.share)))
+        states, present, pooled = (torch.stack(part).to(self.device) for part in zip(*rows, strict=True))
+        return states, present, pooled
+
+    # training --------------------------------------------------------------------------------------------------------
+    def source(self, pictures: Pictures, device: torch.device) -> Source:
+        return CodeSource(self, pictures, device)
+
+    def training_step(self, batch: dict[str, Tensor], draw: torch.Generator, progress: float) -> Losses:
+        present = batch["present"]
+        dropped = torch.rand(len(present), 1, generator=draw, device=present.device)
+        batch = batch | {"present": present & (dropped >= self.config.diffusion.condition_dropout)}
+        loss, figures = self._loss(batch, draw)
+        yield "model", loss, figures
+
+    def _loss(self, batch: dict[str, Tensor], draw: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        config, x = self.config.diffusion, batch["codes"]
+        t = draw_times(config.density, len(x), draw, config.density_mean, config.density_std, config.shift)
+        z = torch.randn(x.shape, generator=draw, device=x.device)
+        prediction = self.net(self.path.mix(x, z, t), t, batch["states"], batch["present"], batch["pooled"])
+        error = (prediction.float() - combine(config.target, self.path, x, z, t)).square().mean((1, 2, 3))  # [B]
+        noisy = (t > 0.5).float()
+        by_time = {
+            "loss_clean_half": (error * (1 - noisy)).sum() / (1 - noisy).sum().clamp(min=1),
+            "loss_noisy_half": (error * noisy).sum() / noisy.sum().clamp(min=1),
+        }
+        return error.mean(), by_time
+
+    @torch.no_grad()
+    def validation_loss(self, batch: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
+        loss, figures = self._loss(batch, draw)
+        return {"loss": loss} | figures
+
+    def preview(self, source: Source) -> Tensor:
+        assert isinstance(source, CodeSource)
+        prompts: list[str | Blend] = list(source.preview_prompts)
+        with torch.autocast(self.device.type, enabled=False):
+            drawn = list(self.sample(Request(seeds=list(range(len(prompts))), prompts=prompts, packed=False)))
+        return torch.cat([part.pictures for part in drawn if part.final])
+
+    # inference -------------------------------------------------------------------------------------------------------
+    @torch.inference_mode()
+    def sample(self, request: Request) -> Iterator[Drawn]:
+        """Pictures of the request, `request.chunk` at a time; a preview after each step where `request.preview`."""
+        dtype = request.dtype or (torch.bfloat16 if fast.bf16_pays(self.device) else torch.float32)
+        blocks = self.packed.get(dtype) if request.packed else None
+        if blocks is None:
+            blocks = pack(self.net, dtype)
+            if request.packed:
+                self.packed[dtype] = blocks
+        for start in range(0, len(request.seeds), request.chunk):
+            yield from self._chunk(request, start, dtype, blocks)
+
+    def _chunk(self, request: Request, start: int, dtype: torch.dtype, blocks: list[PackedBlock]) -> Iterator[Drawn]:
+        config = self.config.sampling
+        seeds = request.seeds[start : start + request.chunk]
+        prompts = request.prompts[start : start + request.chunk] or [""] * len(seeds)
+        scale = config.guidance_scale if request.guidance_scale is None else request.guidance_scale
+        steps = request.steps or config.steps
+        times = grid(steps, request.shift or config.shift)
+        solver = SOLVERS[request.solver]
+        evaluations = solver.evaluations(times)
+        unguided = scale == 1 or not any(prompts)
+        rows = prompts if unguided else prompts + [request.negative] * len(prompts)
+        loop = Loop(self.net, blocks, dtype, (len(seeds), *self.shape), evaluations, *self.conditions(rows))
+        interval = request.guidance_interval or config.guidance_interval
+        on = guide.active(evaluations.tolist(), interval)
+        predict = guide.classifier_free(loop, 1.0 if unguided else scale, on)
+        x_t = self._noise(request, start, seeds).to(self.device)
+        for step, (_, x) in enumerate(solver.run(self._denoiser(predict, evaluations), x_t, times, self.path), 1):
+            if request.preview and step < steps:
+                yield Drawn(start, self.decode(x), step, steps, final=False)
+            last = x if solver.order == 1 else _
+        yield Drawn(start, self.decode(last), steps, steps, final=True)
+
+    def _denoiser(
+        self, predict: Callable[[Tensor, int], Tensor], evaluations: Tensor
+    ) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
+        times, target = evaluations.to(self.device, torch.float32), self.config.diffusion.target
+
+        def denoise(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
+            return solve(target, self.path, x_t, predict(x_t, k), times[k])
+
+        return denoise
+
+    def _noise(self, request: Request, start: int, seeds: list[int]) -> Tensor:
+        if request.noise is not None:
+            return request.noise[start : start + len(seeds)]
+        return picture_noise(seeds, self.shape)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        return self.codec().encode(pictures)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.codec().decode(codes)
+
+
+class CodeSource:
+    """Batches of codes with a caption variant each: codes [B, d, h, w], states [B, L, T], present [B, L], pooled [B, T].
+
+    Text states are kept without padding in one table; row 0 is zero and stands for an empty slot.
+    """
+
+    def __init__(self, model: LDM, pictures: Pictures, device: torch.device) -> None:
+        self.weights = pictures.weights
+        codec = model.codec()
+        key = [1, codec.sha256, pictures.fingerprint]
+        self.codes = cache.cached("codes", key, lambda: {"codes": self._encode(codec, pictures)})["codes"].to(device)
+        forms = [variants(entry) for entry in pictures.entries]
+        texts = sorted({text for form in forms for text, _ in form})
+        number = {text: index for index, text in enumerate(texts)}
+        most = max(map(len, forms))
+        choices = [[number[text] for text, _ in form] + [0] * (most - len(form)) for form in forms]
+        shares = [[share for _, share in form] + [0.0] * (most - len(form)) for form in forms]
+        self.choices, self.upto = torch.tensor(choices), torch.tensor(shares).cumsum(1)
+        slots = model.config.net.text_slots
+        model.text()
+        table = cache.cached("text", [1, model.used["text"], slots, texts], lambda: embed_texts(model, texts))
+        self.states, self.pooled = table["states"].to(device), table["pooled"].to(device)
+        self.places = table["places"].to(device)
+        self.preview_prompts = preview_prompts(pictures)
+
+    @staticmethod
+    def _encode(codec: VAE, pictures: Pictures) -> Tensor:
+        chunks = [codec.encode(chunk.float() / 127.5 - 1).cpu() for chunk in pictures.pixels.split(32)]
+        return torch.cat(chunks)
+
+    def batch(self, rows: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
+        uniform = torch.rand(len(rows), 1, generator=draw)
+        form = (uniform >= self.upto[rows]).sum(1).clamp(max=self.choices.shape[1] - 1)
+        caption = self.choices[rows, form].to(self.codes.device)
+        places = self.places[caption]  # [B, L]
+        return {
+            "codes": self.codes[rows.to(self.codes.device)].float(),
+            "states": self.states[places].float(),
+            "present": places > 0,
+            "pooled": self.pooled[caption].float(),
+        }
+
+
+@torch.inference_mode()
+def embed_texts(model: LDM, texts: list[str]) -> dict[str, Tensor]:
+    """States [1 + sum of lengths, T] fp16, places [M, L] into them (0 = empty slot), pooled [M, T] fp16 of many texts."""
+    tokenizer, encoder = model.text()
+    slots, width = model.config.net.text_slots, model.config.net.text_width
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    places = torch.zeros(len(texts), slots, dtype=torch.long)
+    pooled = torch.zeros(len(texts), width, dtype=torch.float16)
+    states, filled = [torch.zeros(1, width, dtype=torch.float16)], 1
+    for start in range(0, len(order), 128):
+        chunk = [index for index in order[start : start + 128] if texts[index].strip()]
+        if not chunk:
+            continue
+        ids, mask, _ = tokenizer.encode([texts[index] for index in chunk], max_tokens=slots)
+        found, vectors = encoder(ids.to(model.device), mask.to(model.device))
+        pooled[chunk] = vectors.cpu().half()
+        for row, index in enumerate(chunk):
+            count = int(mask[row].sum())
+            states.append(found[row, :count].cpu().half())
+            places[index, :count] = torch.arange(filled, filled + count)
+            filled += count
+    return {"states": torch.cat(states), "places": places, "pooled": pooled}
+
+
+def preview_prompts(pictures: Pictures, count: int = 16) -> list[str]:
+    """Captions spread over the data, the first form of each."""
+    captioned = [variants(entry)[-1][0] for entry in pictures.entries if entry.captions] or [""]
+    return [captioned[index * len(captioned) // count] for index in range(count)]

@@ -1,0 +1,188 @@
+"""The picture codec: a KL autoencoder (arXiv:1312.6114, 2112.10752) with perceptual, equivariant and, late in the run,
+adversarial losses.
+
+    loss = |x - y| + w_p LPIPS(x, y) + w_k KL(q(z|x) || N(0, 1)) + w_a adaptive adversarial
+
+Half of the steps decode a resized and rotated latent against the picture resized and rotated alike (EQ-VAE). The file
+keeps each channel's mean and standard deviation over the training pictures; codes are normalised by them, so a flow on
+codes sees unit variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genctl import files, hub
+from genctl.data.pictures import PictureSource, Pictures
+from genctl.draws import address
+from genctl.families.base import Family, Losses, Source
+from genctl.metrics.distance import psnr
+from genctl.nets.autoencoder import Decoder, Encoder, PatchDiscriminator, transform_pair
+from genctl.nets.lpips import LPIPS
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    channels: tuple[int, ...] = (32, 64, 192)  # one a factor of two; the compression is 2 ** len(channels)
+    encoder_blocks: tuple[int, ...] = (1, 1, 1)
+    decoder_blocks: tuple[int, ...] = (1, 2, 2)
+    latent: int = 6  # channels of the code
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    perceptual: float = 1.0
+    kl: float = 1e-6  # of the sum over a picture's code, against the mean absolute error
+    equivariance: float = 0.5  # share of steps that decode a transformed code
+    adversarial: float = 0.25  # times the adaptive weight
+    adversarial_from: float = 0.6  # share of the run; 1 = never
+    critic_width: int = 32
+    critic_penalty: float = 1.0  # zero-centred gradient penalty on real pictures
+    train_encoder: bool = True  # False: fine-tune the decoder alone; codes stay valid
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    pixels: int = 128
+    net: NetConfig = field(default_factory=NetConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+
+class VAE(Family):
+    """Pictures [B, 3, H, W] <-> codes [B, d, H/f, W/f], normalised a channel."""
+
+    name = "vae"
+    Config = VAEConfig
+    can = frozenset({"encode", "decode", "interpolate"})
+    training_only = ("critic.",)
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        net = config.net
+        self.config, self.pixels = config, config.pixels
+        self.factor = 2 ** len(net.channels)
+        self.encoder = Encoder(net.channels, net.encoder_blocks, net.latent)
+        self.decoder = Decoder(net.channels, net.decoder_blocks, net.latent)
+        self.critic = PatchDiscriminator(config.loss.critic_width)
+        self.register_buffer("code_mean", torch.zeros(net.latent, 1, 1))
+        self.register_buffer("code_std", torch.ones(net.latent, 1, 1))
+        self.code_mean: Tensor
+        self.code_std: Tensor
+
+    def phases(self) -> dict[str, nn.Module]:
+        trained = [self.encoder, self.decoder] if self.config.loss.train_encoder else [self.decoder]
+        return {"model": nn.ModuleList(trained), "critic": self.critic}
+
+    def averaged(self) -> nn.Module:
+        return nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})
+
+    def source(self, pictures: Pictures, device: torch.device) -> Source:
+        return PictureSource(pictures, device)
+
+    def perceptual(self) -> LPIPS:
+        """LPIPS, a training-only part, loaded at first use."""
+        if "lpips" not in self.parts:
+            net = LPIPS()
+            tensors, _ = files.load_tensors(hub.resolve("lpips_alex", kind="part"))
+            net.load_state_dict({key: value.float() for key, value in tensors.items()})
+            self.parts["lpips"] = net.to(self.device).requires_grad_(False).to(memory_format=torch.channels_last)
+        return self.parts["lpips"]
+
+    def training_step(self, batch: dict[str, Tensor], draw: torch.Generator, progress: float) -> Losses:
+        loss = self.config.loss
+        pictures = batch["pictures"].contiguous(memory_format=torch.channels_last)
+        codes, kl = self._posterior(pictures, draw)
+        # the transform's shape must be known on the host: it comes from the address of the step, not from the device
+        choice = torch.rand(3, generator=torch.Generator().manual_seed(address("eq", draw.initial_seed())))
+        if choice[0] < loss.equivariance:
+            codes, pictures = transform_pair(codes, pictures, 0.25 + 0.75 * float(choice[1]), int(4 * choice[2]))
+        out = self.decoder(codes).float()
+        absolute = (out - pictures).abs().mean()
+        perceptual = self.perceptual()(out, pictures).mean()
+        total = absolute + loss.perceptual * perceptual + loss.kl * kl
+        figures = {"l1": absolute, "lpips": perceptual, "kl": kl, "psnr": psnr(out.clamp(-1, 1), pictures).mean()}
+        if progress < loss.adversarial_from:
+            yield "model", total, figures
+            return
+        fooled = -self.critic(out).float().mean()
+        weight = self._adaptive_weight(absolute + loss.perceptual * perceptual, fooled)
+        yield "model", total + loss.adversarial * weight * fooled, figures | {"adaptive": weight}
+        yield self._critic_step(pictures, out.detach())
+
+    def _posterior(self, pictures: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        if not self.config.loss.train_encoder:
+            with torch.no_grad():
+                mean, _ = self.encoder(pictures)
+            return mean, mean.new_zeros((), dtype=torch.float32)
+        mean, log_variance = self.encoder(pictures)
+        mean, log_variance = mean.float(), log_variance.float()
+        noise = torch.randn(mean.shape, generator=draw, device=mean.device)
+        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum((1, 2, 3)).mean()
+        return mean + (0.5 * log_variance).exp() * noise, kl
+
+    def _adaptive_weight(self, reconstruction: Tensor, adversarial: Tensor) -> Tensor:
+        """|grad reconstruction| / |grad adversarial| at the decoder's last layer (VQGAN, arXiv:2012.09841)."""
+        last = [module for module in self.decoder.modules() if isinstance(module, nn.Conv2d)][-1].weight
+        ours = torch.autograd.grad(reconstruction, last, retain_graph=True)[0].float().norm()
+        theirs = torch.autograd.grad(adversarial, last, retain_graph=True)[0].float().norm()
+        return (ours / (theirs + 1e-4)).clamp(0, 1e4).detach()
+
+    def _critic_step(self, real: Tensor, fake: Tensor) -> tuple[str, Tensor, dict[str, Tensor]]:
+        """Hinge loss and a zero-centred gradient penalty on real pictures (R1, arXiv:1801.04406)."""
+        real = real.detach().requires_grad_()
+        on_real, on_fake = self.critic(real).float(), self.critic(fake).float()
+        (slope,) = torch.autograd.grad(on_real.mean((1, 2, 3)).sum(), real, create_graph=True)
+        penalty = self.config.loss.critic_penalty * slope.float().square().sum((1, 2, 3)).mean()
+        hinge = (F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()) / 2
+        return "critic", hinge + penalty, {"critic": hinge, "critic_penalty": penalty}
+
+    @torch.no_grad()
+    def validation_loss(self, batch: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
+        pictures = batch["pictures"]
+        out = self.decoder(self.encoder(pictures)[0]).float().clamp(-1, 1)
+        perceptual = self.perceptual()(out, pictures).mean()
+        absolute = (out - pictures).abs().mean()
+        total = absolute + self.config.loss.perceptual * perceptual
+        return {"loss": total, "psnr": psnr(out, pictures).mean(), "lpips": perceptual}
+
+    @torch.no_grad()
+    def finish(self, source: Source) -> None:
+        """Measure each channel's mean and standard deviation over (at most 2,048 of) the training pictures."""
+        if not self.config.loss.train_encoder:
+            return
+        count = len(source.weights)
+        rows = torch.linspace(0, count - 1, min(count, 2048)).round().long()
+        parts = []
+        for chunk in rows.split(64):
+            pictures = source.batch(chunk, torch.Generator().manual_seed(0))["pictures"]
+            parts.append(self.encoder(pictures)[0].float())
+        codes = torch.cat(parts)
+        self.code_mean.copy_(codes.mean((0, 2, 3)).reshape(self.code_mean.shape))
+        self.code_std.copy_(codes.std((0, 2, 3)).reshape(self.code_std.shape))
+
+    def preview(self, source: Source) -> Tensor:
+        """Eight pictures above their reconstructions."""
+        rows = torch.linspace(0, len(source.weights) - 1, 8).round().long()
+        pictures = source.batch(rows, torch.Generator().manual_seed(0))["pictures"]
+        with torch.no_grad():
+            out = self.decoder(self.encoder(pictures)[0]).float()
+        return torch.cat([pictures, out]).clamp(-1, 1)
+
+    @torch.inference_mode()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W], sides multiples of the factor -> the posterior's mean, normalised: [B, d, H/f, W/f]."""
+        pictures = pictures.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
+        mean, _ = self.encoder(pictures)
+        return ((mean - self.code_mean) / self.code_std).float()
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        codes = codes.to(self.device, self.dtype) * self.code_std + self.code_mean
+        return self.decoder(codes.contiguous(memory_format=torch.channels_last)).float().clamp(-1, 1)
+
+    def prepare(self) -> None:
+        self.to(memory_format=torch.channels_last)

@@ -1,0 +1,88 @@
+"""The picture codec's two networks: convolutions and ReLU only, so that a CPU decodes fast.
+
+Pixel shuffling takes the first factor of two (full-resolution convolutions would be half of the work), strided
+convolutions and nearest-neighbour upsampling the others; the channels double as the side halves, so that every level
+costs the same. Residual blocks without normalisation start as the identity (last convolution zero), which keeps the net
+stable and lets it run on any picture size. After TAESD (github.com/madebyollin/taesd) and DC-AE (arXiv:2410.10733).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    """x + conv(relu(conv(relu(x)))), the identity at the start. [B, C, H, W] -> the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class Encoder(nn.Module):
+    """Pictures [B, 3, H, W] in [-1, 1] -> means and log-variances, each [B, d, H/f, W/f], f = 2 ** len(channels)."""
+
+    def __init__(self, channels: tuple[int, ...], blocks: tuple[int, ...], latent: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(12, channels[0], 3, padding=1)]
+        for level, (width, count) in enumerate(zip(channels, blocks, strict=True)):
+            if level:
+                layers.append(nn.Conv2d(channels[level - 1], width, 3, stride=2, padding=1))
+            layers += [Residual(width) for _ in range(count)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], 2 * latent, 3, padding=1))
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.layers(pictures).chunk(2, dim=1)
+        return mean, log_variance.clamp(-20, 4)
+
+
+class Decoder(nn.Module):
+    """Latents [B, d, h, w] -> pictures [B, 3, h f, w f]; not clamped, so that training sees its excess."""
+
+    def __init__(self, channels: tuple[int, ...], blocks: tuple[int, ...], latent: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(latent, channels[-1], 3, padding=1)]
+        for level in reversed(range(len(channels))):
+            layers += [Residual(channels[level]) for _ in range(blocks[level])]
+            if level:
+                layers += [nn.Upsample(scale_factor=2), nn.Conv2d(channels[level], channels[level - 1], 3, padding=1)]
+        self.layers = nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(channels[0], 12, 3, padding=1), nn.PixelShuffle(2))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.layers(latents)
+
+
+class PatchDiscriminator(nn.Module):
+    """Pictures [B, 3, H, W] -> realness of overlapping patches [B, 1, H/8, W/8] (pix2pix, arXiv:1611.07004), without
+    normalisation layers; the critic's loss bounds its slope instead."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 3
+        for factor in (1, 2, 4):
+            layers += [nn.Conv2d(before, width * factor, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            before = width * factor
+        self.layers = nn.Sequential(*layers, nn.Conv2d(before, 1, 3, padding=1))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.layers(pictures)
+
+
+def transform_pair(latents: Tensor, pictures: Tensor, scale: float, turns: int) -> tuple[Tensor, Tensor]:
+    """The same resize and rotation of latents and pictures: a codec for which decoding commutes with both has latents
+    that a flow learns faster (EQ-VAE, arXiv:2502.09509). `scale` in (0, 1], `turns` of 90 degrees."""
+    side = max(2, round(latents.shape[-1] * scale))
+    factor = pictures.shape[-1] // latents.shape[-1]
+    if side != latents.shape[-1]:
+        latents = F.interpolate(latents, size=(side, side), mode="bilinear", antialias=True)
+        pictures = F.interpolate(pictures, size=(side * factor, side * factor), mode="bilinear", antialias=True)
+    return torch.rot90(latents, turns, (2, 3)), torch.rot90(pictures, turns, (2, 3))

@@ -1,0 +1,225 @@
+"""A diffusion transformer for latents (DiT, arXiv:2212.09748) with text.
+
+    tokens = patches of x_t -> width                              shapes: B rows, N image tokens, L text slots, D width
+    c      = silu(embed(t) + embed(pooled text))                  one vector a row
+    block  : x += gate * attention(norm(x) * scale + shift; text) adaLN: one projection of c shared by all blocks, plus
+             x += gate * swiglu(norm(x) * scale + shift)          a learned table a block (PixArt's adaLN-single)
+    out    = linear(norm(x) * scale + shift)
+
+Text enters as frozen token states in a fixed number of slots; an empty slot holds a learned vector, so no mask is needed
+and the unconditional input is simply all slots empty. By joint attention the image's queries look at [text keys; image
+keys] at once; by cross-attention at the text in a sub-layer of its own. Queries and keys are RMS-normalised
+(arXiv:2302.05442) and image ones rotated by their place (RoPE over as many axes as the grid has, arXiv:2104.09864).
+
+One definition, two ways to run: `forward` for reading and training, `prepare` for sampling, where all that depends only
+on text or on t is computed once for all steps and the weights are packed (nets/fast.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genctl.nets import fast
+
+Step = Callable[[Tensor, int, bool], Tensor]
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    width: int = 256
+    depth: int = 8
+    heads: int = 4
+    patch: int = 2
+    mlp_ratio: float = 8 / 3  # of SwiGLU's hidden width, rounded up to a multiple of 64
+    text: Literal["joint", "cross", "none"] = "joint"
+    text_width: int = 384
+    text_slots: int = 16
+    dropout: float = 0.0  # within SwiGLU
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMS norm without a weight (with one, bf16 leaves the fast kernel)."""
+    return F.rms_norm(x, x.shape[-1:], eps=1e-6)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """norm(x) (1 + scale) + shift, in one pass."""
+    return torch.addcmul(shift, norm(x), 1 + scale)
+
+
+def time_features(t: Tensor, width: int = 256) -> Tensor:
+    """Sines and cosines of 1000 t at geometric frequencies, [B] -> [B, width] float32."""
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
+    angles = 1000 * t.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+def rotary(shape: tuple[int, ...], depth: int, device: torch.device | None = None) -> Tensor:
+    """RoPE's angles as cosines and sines [2, N, depth] for a grid of `shape`: each axis turns its own share of the head.
+
+    depth must be a multiple of 2 len(shape); neighbouring halves of an axis' share are the rotated pairs.
+    """
+    pairs = depth // 2 // len(shape)
+    frequencies = 100.0 ** (-torch.arange(pairs, device=device) / pairs)
+    axes = torch.meshgrid(*(torch.arange(size, device=device) for size in shape), indexing="ij")
+    angles = torch.cat([axis.flatten()[:, None] * frequencies for axis in axes], -1)  # [N, depth / 2]
+    spare = depth // 2 - angles.shape[-1]
+    angles = F.pad(angles, (0, spare)) if spare else angles
+    angles = torch.cat([angles, angles], -1)  # [N, depth]
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Turn x [..., N, d] by the angles of `rotary` [2, N, d]."""
+    first, second = x.chunk(2, -1)
+    return x * table[0] + torch.cat([-second, first], -1) * table[1]
+
+
+class Block(nn.Module):
+    """One transformer block over image tokens, with text keys and values."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        width, hidden = config.width, hidden_width(config)
+        self.heads, self.text = config.heads, config.text
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.qk_scale = nn.Parameter(torch.ones(2, width // config.heads))  # of normalised queries and keys
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.table = nn.Parameter(torch.zeros(6, width))  # added to the shared modulation
+        if config.text != "none":
+            self.text_kv = nn.Linear(width, 2 * width, bias=False)
+        if config.text == "cross":
+            self.cross_q = nn.Linear(width, width, bias=False)
+            self.cross_out = nn.Linear(width, width, bias=False)
+
+    def split(self, x: Tensor, parts: int) -> Tensor:
+        """[B, N, parts D] -> [parts, B, heads, N, D / heads], contiguous (strided queries are slow to normalise)."""
+        batch, count, _ = x.shape
+        return x.view(batch, count, parts, self.heads, -1).permute(2, 0, 3, 1, 4).contiguous()
+
+    def text_keys(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Text [B, L, D] -> keys (normalised, scaled) and values [B, heads, L, d]."""
+        k, v = self.split(self.text_kv(text), 2)
+        return norm(k) * self.qk_scale[1].to(k.dtype), v
+
+    def forward(self, x: Tensor, modulation: Tensor, text: Tensor | None, table: Tensor) -> Tensor:
+        """x [B, N, D], modulation [B, 6, D], text [B, L, D], rotary table [2, N, d] -> [B, N, D]."""
+        rows = (modulation + self.table).to(x.dtype)[:, :, None]  # [B, 6, 1, D]
+        shift1, scale1, gate1, shift2, scale2, gate2 = rows.unbind(1)
+        q, k, v = self.split(self.qkv(modulate(x, shift1, scale1)), 3)
+        scale = self.qk_scale.to(q.dtype)
+        q = rotate(norm(q) * scale[0], table)
+        k = rotate(norm(k) * scale[1], table)
+        if text is not None and self.text == "joint":
+            text_k, text_v = self.text_keys(text)
+            k, v = torch.cat([text_k, k], 2), torch.cat([text_v, v], 2)
+        x = x + gate1 * self.out(merge(fast.attention(q, k, v)))
+        if text is not None and self.text == "cross":
+            (q,) = self.split(self.cross_q(norm(x)), 1)
+            x = x + self.cross_out(merge(fast.attention(norm(q) * scale[0], *self.text_keys(text))))
+        gate, up = self.gate_up(modulate(x, shift2, scale2)).chunk(2, -1)
+        return x + gate2 * self.down(self.dropout(F.silu(gate) * up))
+
+
+def merge(x: Tensor) -> Tensor:
+    """[B, heads, N, d] -> [B, N, heads d]."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def hidden_width(config: DiTConfig) -> int:
+    return math.ceil(config.mlp_ratio * config.width / 64) * 64
+
+
+class DiT(nn.Module):
+    """x_t [B, C, *grid], t [B], text states [B, L, T], which slots hold text [B, L], pooled [B, T] -> prediction like x_t."""
+
+    def __init__(self, config: DiTConfig, channels: int, axes: int = 2) -> None:
+        super().__init__()
+        width, self.axes = config.width, axes
+        self.config, self.channels = config, channels
+        numbers = channels * config.patch**2
+        self.embed = nn.Linear(numbers, width)
+        self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+        self.modulation = nn.Linear(width, 6 * width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.last_table = nn.Parameter(torch.zeros(2, width))
+        self.last = nn.Linear(width, numbers)
+        if config.text != "none":
+            self.text_in = nn.Linear(config.text_width, width)
+            self.pooled_in = nn.Linear(config.text_width, width)
+            self.empty_slot = nn.Parameter(0.02 * torch.randn(config.text_slots, config.text_width))
+            self.empty_pooled = nn.Parameter(torch.zeros(config.text_width))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Xavier for all matrices; blocks start as the identity and the output at zero (adaLN-zero)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for layer in (self.modulation, self.last):
+            nn.init.zeros_(layer.weight)
+        for block in self.blocks:
+            if isinstance(block, Block) and block.text == "cross":
+                nn.init.zeros_(block.cross_out.weight)
+
+    # patches ---------------------------------------------------------------------------------------------------------
+    def grid(self, x: Tensor) -> tuple[int, ...]:
+        """Tokens along each axis; only the last two are cut into patches."""
+        patch = self.config.patch
+        return (*x.shape[2:-2], x.shape[-2] // patch, x.shape[-1] // patch)
+
+    def patchify(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] (or [B, C, T, H, W]) -> [B, N, patch^2 C]."""
+        patch, (rows, columns) = self.config.patch, self.grid(x)[-2:]
+        x = x.reshape(*x.shape[:-2], rows, patch, columns, patch)  # B C (T) h p w p
+        order = (0, *range(2, self.axes), self.axes, self.axes + 2, self.axes + 1, self.axes + 3, 1)
+        return x.permute(order).reshape(x.shape[0], -1, patch * patch * self.channels)
+
+    def unpatchify(self, tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """The inverse of `patchify`."""
+        patch, extra, batch = self.config.patch, len(grid) - 2, tokens.shape[0]
+        x = tokens.reshape(batch, *grid, patch, patch, self.channels)  # B (T) h w p p C
+        last = 1 + extra
+        x = x.permute(0, last + 4, *range(1, last), last, last + 2, last + 1, last + 3)
+        return x.reshape(batch, self.channels, *grid[:-2], grid[-2] * patch, grid[-1] * patch)
+
+    # conditions ------------------------------------------------------------------------------------------------------
+    def text_tokens(self, states: Tensor, present: Tensor) -> Tensor:
+        """States [B, L, T] and which slots hold text [B, L] -> tokens [B, L, D]; the others get learned vectors."""
+        slots = self.empty_slot.to(states.dtype)[: states.shape[1]]
+        return norm(self.text_in(torch.where(present[..., None], states, slots)))
+
+    def condition(self, t: Tensor, pooled: Tensor | None, present: Tensor | None) -> Tensor:
+        """t [B] and pooled text [B, T] -> c [B, D]; a row without any text gets the learned empty vector."""
+        c = self.time(time_features(t).to(self.time[0].weight.dtype))
+        if pooled is not None and present is not None:
+            has = present.any(-1, keepdim=True)
+            c = c + self.pooled_in(torch.where(has, pooled, self.empty_pooled.to(pooled.dtype)))
+        return F.silu(c)
+
+    def forward(
+        self, x: Tensor, t: Tensor, states: Tensor | None = None, present: Tensor | None = None,
+        pooled: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        grid, depth = self.grid(x), self.config.width // self.config.heads
+        tokens = self.embed(self.patchify(x))  # [B, N, D]
+        c = self.condition(t, pooled, present)  # [B, D]
+        modulation = self.modulation(c).view(-1, 6, self.config.width)  # [B, 6, D]
+        text = self.text_tokens(states, present) if states is not None and present is not None else None
+        table = rotary(grid, depth, x.device).to(tokens.dtype)
+        for block in self.blocks:
+            tokens = block(tokens, modulation, text, table)
+        shift, scale = (self.last_table.to(tokens.dtype) + c[:, None].to(tokens.dtype)).chunk(2, 1)
+        return self.unpatchify(self.last(modulate(tokens, shift, scale)), grid)

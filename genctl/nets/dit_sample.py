@@ -1,0 +1,169 @@
+"""The DiT as a step function for sampling: the same mathematics as `DiT.forward`, arranged for one denoising loop.
+
+Computed once for the whole loop: text keys and values of every block, the modulation rows of every evaluation time,
+rotary tables with the query and key scales and 1 / sqrt(d) folded in, packed weights. What is left in a step: two norms,
+five matrix products and one attention a block. A test holds it against the plain forward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genctl.nets import fast
+from genctl.nets.dit import Block, DiT, merge, norm, rotary
+
+
+@dataclass
+class PackedBlock:
+    """One block's weights, packed, in the sampling dtype; shared by all loops of a process."""
+
+    block: Block
+    qkv: fast.Linear
+    out: fast.Linear
+    gate: fast.Linear
+    up: Callable[[Tensor, Tensor], Tensor]  # (x, gate) -> up(x) * gate
+    down: fast.Linear
+    cross_q: fast.Linear | None
+    cross_out: fast.Linear | None
+
+
+def pack(net: DiT, dtype: torch.dtype) -> list[PackedBlock]:
+    """Pack every block's matrices for inference in `dtype`."""
+    packed = []
+    for block in net.blocks:
+        assert isinstance(block, Block)
+        gate, up = block.gate_up.weight.detach().to(dtype).chunk(2)
+        cross = block.text == "cross"
+        packed.append(
+            PackedBlock(
+                block,
+                fast.linear(block.qkv.weight.detach().to(dtype)),
+                fast.linear(block.out.weight.detach().to(dtype)),
+                fast.linear(gate.contiguous(), activation="swish"),
+                fast.linear_times(up.contiguous()),
+                fast.linear(block.down.weight.detach().to(dtype)),
+                fast.linear(block.cross_q.weight.detach().to(dtype)) if cross else None,
+                fast.linear(block.cross_out.weight.detach().to(dtype)) if cross else None,
+            )
+        )
+    return packed
+
+
+class Loop:
+    """One denoising loop over B pictures: conditions and evaluation times are known, x_t comes at each step.
+
+    states [R, L, T], present [R, L], pooled [R, T] are the conditions of R = B rows, or of R = 2 B rows (the conditional
+    ones, then the unconditional ones); None for a net without text. times: [K] evaluation times.
+    """
+
+    def __init__(
+        self, net: DiT, packed: list[PackedBlock], dtype: torch.dtype, shape: tuple[int, ...], times: Tensor,
+        states: Tensor | None = None, present: Tensor | None = None, pooled: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        config = net.config
+        self.net, self.packed, self.dtype = net, packed, dtype
+        self.rows = shape[0] if states is None else len(states)
+        self.pictures = shape[0]
+        self.grid = net.grid(torch.empty(shape, device="meta"))
+        device = net.embed.weight.device
+        text = None
+        if states is not None and present is not None:
+            text = net.text_tokens(states.to(net.text_in.weight.dtype), present)  # [R, L, D]
+        self.modulations = self._modulations(times.to(device), pooled, present)
+        depth = config.width // config.heads
+        table = rotary(self.grid, depth, device)  # [2, N, d]
+        self.tables = [self._fold(p.block, table) for p in packed]
+        self.keys = [self._text_buffers(p.block, text, table.shape[1]) for p in packed]
+        self.embed = (net.embed.weight.to(dtype), net.embed.bias.to(dtype))
+        self.last = (net.last.weight.to(dtype), net.last.bias.to(dtype))
+
+    def _modulations(self, times: Tensor, pooled: Tensor | None, present: Tensor | None) -> tuple[Tensor, Tensor]:
+        """[K, blocks, 6, R, 1, D] and the last layer's [K, 2, R, 1, D], scales as 1 + scale, in the sampling dtype."""
+        net, rows, count = self.net, self.rows, len(times)
+        t = times.float().repeat_interleave(rows)
+        expand = (lambda x: None if x is None else x.repeat(count, *(1,) * (x.ndim - 1)))  # noqa: E731
+        if pooled is not None:
+            pooled = pooled.to(net.pooled_in.weight.dtype)
+        c = net.condition(t, expand(pooled), expand(present))  # [K R, D]
+        shared = net.modulation(c).view(count, 1, rows, 6, -1).transpose(2, 3)  # [K, 1, 6, R, D]
+        tables = torch.stack([p.block.table for p in self.packed])  # [blocks, 6, D]
+        every = shared + tables[None, :, :, None]
+        every[:, :, [1, 4]] += 1
+        last = net.last_table[None, :, None] + c.view(count, 1, rows, -1)  # [K, 2, R, D]
+        last[:, 1] += 1
+        return every[..., None, :].to(self.dtype), last[..., None, :].to(self.dtype)
+
+    def _fold(self, block: Block, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Tables [2, 1, 1, N, d] for (q, k): rotate(n * scale) = n * first + roll(n, d / 2) * second."""
+        cos, sin = table
+        scale = block.qk_scale.float() * torch.tensor([[self._root(block)], [1.0]], device=table.device)
+        half = scale.shape[-1] // 2
+        swapped = torch.cat([-scale[:, half:], scale[:, :half]], -1)
+        first, second = scale[:, None] * cos, swapped[:, None] * sin  # [2, N, d]
+        return first[:, None, None].to(self.dtype), second[:, None, None].to(self.dtype)
+
+    def _root(self, block: Block) -> float:
+        """1 / sqrt(d), folded into the queries where attention is two plain products."""
+        return (self.net.config.width // block.heads) ** -0.5 if self.products else 1.0
+
+    @property
+    def products(self) -> bool:
+        """Whether attention is two plain products (bf16 on a CPU, few tokens); see nets/fast.py."""
+        few = math.prod(self.grid) + self.net.config.text_slots <= fast.SCORES_MOST
+        return few and self.dtype == torch.bfloat16 and self.net.embed.weight.device.type == "cpu"
+
+    def _text_buffers(self, block: Block, text: Tensor | None, count: int) -> tuple[Tensor, Tensor] | None:
+        """Joint attention: keys and values [R, H, L + N, d] with the text's already in place. Cross: the text's alone."""
+        if text is None:
+            return None
+        k, v = (part.to(self.dtype) for part in block.text_keys(text))
+        if block.text == "cross":
+            return k.contiguous(), v.contiguous()
+        room = (k.shape[0], k.shape[1], count, k.shape[3])
+        return torch.cat([k, k.new_zeros(room)], 2), torch.cat([v, v.new_zeros(room)], 2)
+
+    def __call__(self, x_t: Tensor, k: int, both: bool) -> Tensor:
+        """x_t [B, C, *grid] at the k-th time -> prediction [B, ...], or for `both` halves [2 B, ...]."""
+        rows = self.rows if both else self.pictures
+        tokens = F.linear(self.net.patchify(x_t.to(self.dtype)), *self.embed)
+        if rows != len(tokens):
+            tokens = tokens.repeat(rows // len(tokens), 1, 1)
+        every, last = self.modulations
+        for index, packed in enumerate(self.packed):
+            tokens = self._block(packed, index, tokens, every[k, index, :, :rows])
+        shift, scale = last[k, :, :rows]
+        out = F.linear(torch.addcmul(shift, norm(tokens), scale), *self.last)
+        return self.net.unpatchify(out.float(), self.grid)
+
+    def _block(self, packed: PackedBlock, index: int, x: Tensor, modulation: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation
+        block = packed.block
+        qkv = block.split(packed.qkv(torch.addcmul(shift1, norm(x), scale1)), 3)  # [3, R, H, N, d]
+        first, second = self.tables[index]
+        turned = norm(qkv[:2])
+        q, k = torch.addcmul(turned * first, turned.roll(turned.shape[-1] // 2, -1), second)
+        v, text = qkv[2], self.keys[index]
+        if text is not None and block.text == "joint":
+            rows, slots = len(x), text[0].shape[2] - x.shape[1]
+            keys, values = text[0][:rows], text[1][:rows]
+            keys[:, :, slots:], values[:, :, slots:] = k, v
+            k, v = keys, values
+        x = torch.addcmul(x, gate1, packed.out(merge(self._attend(q, k, v))))
+        if text is not None and packed.cross_q is not None and packed.cross_out is not None:
+            (q,) = block.split(packed.cross_q(norm(x)), 1)
+            q = norm(q) * block.qk_scale[0].to(self.dtype) * self._root(block)
+            x = x + packed.cross_out(merge(self._attend(q, text[0][: len(x)], text[1][: len(x)])))
+        normed = torch.addcmul(shift2, norm(x), scale2)
+        return torch.addcmul(x, gate2, packed.down(packed.up(normed, packed.gate(normed))))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if not self.products:
+            return F.scaled_dot_product_attention(q, k, v)
+        scores = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2))  # 1 / sqrt(d) is in q
+        return torch.bmm(scores.softmax(-1), v.flatten(0, 1)).view(q.shape)

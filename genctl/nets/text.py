@@ -1,0 +1,100 @@
+"""A small frozen text encoder: all-MiniLM-L6-v2, a 6-layer BERT of width 384 (arXiv:2002.10957, 1908.10084).
+
+Gives one state a token, for attention, and their mean as one unit vector, for modulation. Its matrices are stored as
+int8 with one scale a row (a quarter of the size; what that costs is in weights/minilm.md) and used in float32. The
+tokeniser's JSON travels in the header of the same file.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WIDTH, HEADS, LAYERS, HIDDEN, POSITIONS, VOCABULARY = 384, 12, 6, 1536, 512, 30522
+EPSILON = 1e-12  # of the layer norms
+SCALE = ".scale"  # ending of the name that holds a quantised matrix' row scales
+
+
+class Layer(nn.Module):
+    """Post-norm transformer layer: x = norm(x + attention(x)); x = norm(x + mlp(x))."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.out = nn.Linear(WIDTH, WIDTH)
+        self.norm1 = nn.LayerNorm(WIDTH, eps=EPSILON)
+        self.up = nn.Linear(WIDTH, HIDDEN)
+        self.down = nn.Linear(HIDDEN, WIDTH)
+        self.norm2 = nn.LayerNorm(WIDTH, eps=EPSILON)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        batch, count, _ = x.shape
+        q, k, v = self.qkv(x).view(batch, count, 3, HEADS, -1).permute(2, 0, 3, 1, 4)  # each [B, H, L, 32]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+        x = self.norm1(x + self.out(mixed.transpose(1, 2).flatten(2)))
+        return self.norm2(x + self.down(F.gelu(self.up(x))))
+
+
+class TextEncoder(nn.Module):
+    """ids [B, L] int64, mask [B, L] bool (True = a token) -> states [B, L, 384], pooled [B, 384] of unit length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(VOCABULARY, WIDTH)
+        self.positions = nn.Embedding(POSITIONS, WIDTH)  # the single token type's vector is added to it
+        self.norm = nn.LayerNorm(WIDTH, eps=EPSILON)
+        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]])
+        for layer in self.layers:
+            x = layer(x, mask)
+        weights = mask[..., None].to(x.dtype)
+        mean = (x * weights).sum(1) / weights.sum(1).clamp(min=1)
+        return x, F.normalize(mean, dim=-1)
+
+
+class Tokenizer:
+    """WordPiece by the `tokenizers` library, from its JSON text."""
+
+    def __init__(self, document: str) -> None:
+        from tokenizers import Tokenizer as Fast
+
+        self.fast = Fast.from_str(document)
+        self.fast.no_padding()
+        self.fast.no_truncation()
+
+    def encode(self, texts: list[str], max_tokens: int = 64) -> tuple[Tensor, Tensor, list[bool]]:
+        """ids [B, L], mask [B, L] padded to the longest, and which texts were cut to `max_tokens` (ends included)."""
+        rows = [encoding.ids for encoding in self.fast.encode_batch(texts)]
+        cut = [len(row) > max_tokens for row in rows]
+        rows = [row[: max_tokens - 1] + row[-1:] if long else row for row, long in zip(rows, cut, strict=True)]
+        longest = max(map(len, rows), default=0)
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.long)
+        mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows])
+        return ids, mask, cut
+
+
+def quantise_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix [N, K] as int8 [N, K] and one fp16 scale a row [N]; weight ~ int8 * scale."""
+    scale = (weight.abs().amax(1) / 127).clamp(min=1e-8).half()
+    return (weight / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def dequantise(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """float32 tensors of a stored file: int8 matrices times their row scales."""
+    dense = {}
+    for name, tensor in tensors.items():
+        if name.endswith(SCALE):
+            continue
+        scale = tensors.get(name + SCALE)
+        dense[name] = tensor.float() if scale is None else tensor.float() * scale.float()[:, None]
+    return dense
+
+
+def load_text_encoder(tensors: dict[str, Tensor]) -> TextEncoder:
+    """The encoder from a file's tensors (see examples/weights/minilm.py), in float32, frozen."""
+    encoder = TextEncoder()
+    encoder.load_state_dict(dequantise(tensors), assign=True)
+    return encoder.requires_grad_(False).eval()

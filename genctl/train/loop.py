@@ -1,0 +1,221 @@
+"""The one training loop, for all families.
+
+    rows, noise, augmentation of step k  <-  (seed, k) alone          draws.py
+    for phase, loss, figures in family.training_step(batch): backward, clip, that phase's AdamW
+    moving average; now and then: log, save the state whole, write the model file and a preview
+
+So a resumed run needs only weights, optimiser and k, and equals the undisturbed one bit for bit (with --steps; a run
+bounded by --minutes has a schedule that follows the clock).
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genctl import draws
+from genctl.errors import DivergedError
+from genctl.families.base import Family, Source, kept, save
+from genctl.media.write import encode_picture, grid
+from genctl.files import write_whole
+from genctl.train.optim import PowerEMA, TrainConfig, make_optimiser, rate, update
+from genctl.train.run import Run
+
+BAD_STEPS = 10  # skipped or far-off steps in a row that end a run
+Report = Callable[[dict[str, Any]], None]
+
+
+class Trainer:
+    """Trains one family on one source in one run folder."""
+
+    def __init__(
+        self, model: Family, source: Source, held_out: Source | None, run: Run, config: TrainConfig, seed: int
+    ) -> None:
+        self.model, self.source, self.held_out, self.run, self.config = model, source, held_out, run, config
+        self.seed, self.step, self.minutes = seed, 0, 0.0
+        self.optimisers = {phase: make_optimiser(module, config) for phase, module in model.phases().items()}
+        self.ema = PowerEMA(model.averaged(), config.ema)
+        self.autocast = autocast(model.device, config.precision)
+        self.stopping = False
+        self.usual = math.nan  # the loss's usual size
+        self.bad = 0
+
+    @property
+    def progress(self) -> float:
+        shares = [self.step / self.config.steps] if self.config.steps else []
+        shares += [self.minutes / self.config.minutes] if self.config.minutes else []
+        return min(1.0, max(shares, default=0.0))
+
+    def train(self, document: Callable[[], dict[str, Any]], report: Report) -> None:
+        """Run to the end, or until interrupted (KeyboardInterrupt once the state is saved). Raises DivergedError."""
+        sums: dict[str, Tensor] = {}
+        counted, saved, last = 0, self.minutes, time.monotonic()
+        with self._interruptible():
+            while self.progress < 1 and not self.stopping:
+                figures = self.advance()
+                now = time.monotonic()
+                self.minutes, last = self.minutes + (now - last) / 60, now
+                for key, value in figures.items():
+                    sums[key] = sums[key] + value if key in sums else value
+                counted += 1
+                if self.step % self.config.log_steps == 0 or self.progress >= 1:
+                    self._log(sums, counted, report)
+                    sums, counted = {}, 0
+                if self.minutes - saved >= self.config.save_minutes:
+                    self.save(document(), report)
+                    saved = self.minutes
+                    last = time.monotonic()  # saving is not training time
+            self.save(document(), report)
+        if self.stopping:
+            raise KeyboardInterrupt
+
+    def advance(self) -> dict[str, Tensor]:
+        """One step: every phase's backward and update, then the moving average. Returns figures on the device."""
+        model, seed = self.model, self.seed
+        rows = draws.rows(seed, self.step, self.config.batch, self.source.weights)
+        batch = self.source.batch(rows, draws.generator("augment", seed, self.step))
+        draw = draws.generator("noise", seed, self.step, device=model.device)
+        learning_rate = rate(self.config, self.step, self.progress)
+        figures: dict[str, Tensor] = {}
+        model.train()
+        with self.autocast:
+            for phase, loss, extra in model.training_step(batch, draw, self.progress):
+                with torch.autocast(model.device.type, enabled=False):
+                    loss.backward()
+                    norm, skipped = update(self.optimisers[phase], self.config, learning_rate)
+                    for other in self.optimisers.values():
+                        other.zero_grad(set_to_none=True)
+                prefix = "" if phase == "model" else f"{phase}_"
+                figures |= {f"{prefix}loss": loss.detach(), f"{prefix}norm": norm, f"{prefix}skipped": skipped}
+                figures |= {key: value.detach() for key, value in extra.items()}
+        self.step += 1
+        self.ema.update(self.step)
+        if model.device.type == "cpu":
+            self._watch(figures)  # on a GPU this would wait for the device each step; there _log looks
+        return figures
+
+    def _watch(self, figures: dict[str, Tensor]) -> None:
+        """Stop a run whose loss is not finite, or ten times its usual size, for several steps."""
+        loss = float(figures["loss"])
+        off = not math.isfinite(loss) or float(figures["skipped"]) > 0 or loss > 10 * abs(self.usual) + 1e-6
+        self.bad = self.bad + 1 if off else 0
+        if not off:
+            self.usual = loss if math.isnan(self.usual) else 0.98 * self.usual + 0.02 * loss
+        if self.bad >= BAD_STEPS:
+            states = self.run.states()
+            where = f"the last good state is {states[-1]}" if states else "no state was saved yet"
+            raise DivergedError(
+                f"training diverged at step {self.step} (loss {loss:.4g}); {where}; "
+                "try a lower --set train.learning_rate or --set train.precision=fp32"
+            )
+
+    def _log(self, sums: dict[str, Tensor], counted: int, report: Report) -> None:
+        means = {key: float(value) / counted for key, value in sums.items()}
+        if self.model.device.type != "cpu":
+            self.bad += BAD_STEPS - 1 if means["skipped"] > 0.5 else 0
+            self._watch({"loss": torch.tensor(means["loss"]), "skipped": torch.tensor(means["skipped"])})
+        row = {"step": self.step, "minutes": round(self.minutes, 3), "progress": round(self.progress, 5)} | means
+        self.run.log(row)
+        report(row | {"images": self.step * self.config.batch})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything a resume needs besides the step: weights, averages, optimiser moments."""
+        state = {f"model/{key}": value for key, value in self.model.state_dict().items()}
+        state |= {f"average/{index:05d}": value for index, value in enumerate(self.ema.average)}
+        for phase, optimiser in self.optimisers.items():
+            for index, moments in optimiser.state_dict()["state"].items():
+                state |= {f"optimiser/{phase}/{index:05d}/{key}": value for key, value in moments.items()}
+        return state
+
+    def resume(self) -> None:
+        """Continue from the run folder's newest state."""
+        self.step, self.minutes, tensors = self.run.load_state()
+        self.run.trim_metrics(self.step)
+        self.model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
+        for index, average in enumerate(self.ema.average):
+            average.copy_(tensors[f"average/{index:05d}"])
+        for phase, optimiser in self.optimisers.items():
+            states: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(f"optimiser/{phase}/"):
+                    _, _, index_text, name = key.split("/")
+                    states.setdefault(int(index_text), {})[name] = value.clone()
+            optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+
+    def save(self, document: dict[str, Any], report: Report) -> None:
+        """State, model file (averaged weights), held-out figures and a preview."""
+        self.run.save_state(self.step, self.tensors(), self.minutes)
+        self.ema.swap()
+        self.model.eval()
+        try:
+            with torch.no_grad(), self.autocast:
+                self.model.finish(self.source)
+                figures = self.validate()
+                preview = self.model.preview(self.source)
+            document = document | {"figures": figures, "training": document.get("training", {}) | self.spent()}
+            dtype = getattr(torch, self.config.store)
+            parameters = {name for name, _ in self.model.named_parameters()}
+            tensors = kept(self.model, self.model.state_dict())
+            stored = {key: value.to(dtype) if key in parameters else value for key, value in tensors.items()}
+            save(self.model, self.run.model, stored, document)
+        finally:
+            self.ema.swap()
+        picture = encode_picture(grid(preview, columns=8), "png")
+        (self.run.folder / "samples").mkdir(exist_ok=True)
+        write_whole(self.run.folder / "samples" / f"{self.step:08d}.png", picture)
+        if figures:
+            row = {"step": self.step, "minutes": round(self.minutes, 3)}
+            self.run.log(row | {f"held_out_{key}": value for key, value in figures.items()})
+            report(row | {f"held_out_{key}": value for key, value in figures.items()})
+
+    def spent(self) -> dict[str, Any]:
+        return {"steps": self.step, "minutes": round(self.minutes, 1), "images": self.step * self.config.batch}
+
+    def validate(self, most: int = 256) -> dict[str, float]:
+        """Means of the held-out figures over at most `most` pictures, with the same draws each time."""
+        if self.held_out is None or not len(self.held_out.weights):
+            return {}
+        sums: dict[str, float] = {}
+        rows = torch.linspace(0, len(self.held_out.weights) - 1, min(most, len(self.held_out.weights))).round().long()
+        for index, chunk in enumerate(rows.split(64)):
+            batch = self.held_out.batch(chunk, draws.generator("held out", index))
+            draw = draws.generator("held out noise", index, device=self.model.device)
+            for key, value in self.model.validation_loss(batch, draw).items():
+                sums[key] = sums.get(key, 0.0) + float(value) * len(chunk) / len(rows)
+        return {key: round(value, 5) for key, value in sums.items()}
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the run after the step in progress, with its state saved."""
+
+        def stop(number: int, frame: Any) -> None:
+            if self.stopping:
+                raise KeyboardInterrupt  # asked twice: at once
+            self.stopping = True
+
+        try:
+            before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 where the hardware computes it, else float32. Weights stay float32 in either case."""
+    from genctl.nets.fast import bf16_pays
+
+    return torch.autocast(
+        device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and bf16_pays(device))
+    )

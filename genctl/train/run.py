@@ -1,0 +1,138 @@
+"""A run folder: what a training run leaves on the disk, each file written whole.
+
+    run.json                 the resolved configuration, the data's fingerprint, the version: what a resume must match
+    state-00001200.safetensors   weights, averages, optimiser moments at a step; the last two are kept
+    model.safetensors        the averaged weights as a plain model file: the run folder is a model name
+    metrics.jsonl            one line a logged step: the truth, of which displays are views
+    samples/00001200.png     previews from fixed seeds
+    lock                     pid and host of the process that trains here
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genctl import files
+from genctl.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEPT_STATES = 2
+
+
+class Run:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.model = folder / "model.safetensors"
+
+    def begin(self, document: dict[str, Any], override: bool) -> bool:
+        """Create the folder, or check that `document` is what the run began with. True when there is a state to resume.
+
+        Raises UsageError that shows the differences, unless `override`.
+        """
+        path = self.folder / "run.json"
+        if path.exists():
+            old = json.loads(path.read_text(encoding="utf-8"))
+            changed = [line for line in differences(old, document)]
+            if changed and not override:
+                raise UsageError(
+                    f"{self.folder}: this run was begun otherwise ({'; '.join(changed[:4])}); "
+                    "give the same settings to resume, --override to go on with these, or another -o"
+                )
+            if not changed:
+                return bool(self.states())
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise UsageError(f"{self.folder}: not empty and not a run; give another -o")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files.write_whole(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        return bool(self.states())
+
+    def states(self) -> list[Path]:
+        return sorted(self.folder.glob("state-*.safetensors"))
+
+    def save_state(self, step: int, tensors: dict[str, Tensor], minutes: float) -> Path:
+        path = self.folder / f"state-{step:08d}.safetensors"
+        files.save_tensors(path, tensors, {"step": str(step), "minutes": repr(minutes)})
+        for old in self.states()[:-KEPT_STATES]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def load_state(self) -> tuple[int, float, dict[str, Tensor]]:
+        """Step, minutes and tensors of the newest whole state; a damaged one gives way to the one before."""
+        failure: ModelError | None = None
+        for path in reversed(self.states()):
+            try:
+                tensors, header = files.load_tensors(path)
+                return int(header.metadata["step"]), float(header.metadata["minutes"]), tensors
+            except ModelError as error:
+                failure = error
+        raise failure or ModelError(f"{self.folder}: no state to resume")
+
+    def trim_metrics(self, step: int) -> None:
+        """Drop the lines after `step`: a killed run may have logged steps that it must now take again."""
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+            files.write_whole(path, "".join(line + "\n" for line in lines).encode())
+
+    def log(self, row: dict[str, Any]) -> None:
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Refuse a second process on this folder with the first's pid and host; a dead one's lock is taken over."""
+        path = self.folder / "lock"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        mine = f"{os.getpid()} {socket.gethostname()}"
+        for _ in range(2):
+            try:
+                with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as file:
+                    file.write(mine)
+                break
+            except FileExistsError:
+                pid, _, host = path.read_text().partition(" ")
+                if host != socket.gethostname() or _alive(pid):
+                    raise UsageError(
+                        f"{self.folder}: process {pid} on {host} trains here; stop it, or delete {path} if it is gone"
+                    ) from None
+                path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    """`train.batch: 64 -> 32` for each leaf that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+    elif old != new:
+        yield f"{where}: {json.dumps(old)} -> {json.dumps(new)}"
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return 1 << 60  # a half-written last line
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True

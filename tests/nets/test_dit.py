@@ -1,0 +1,95 @@
+"""The transformer: patches there and back, the prepared loop against the plain forward, conditions that matter."""
+
+import dataclasses
+
+import pytest
+import torch
+from genctl.nets.dit import DiT, DiTConfig, rotary, rotate
+from genctl.nets.dit_sample import Loop, pack
+
+SMALL = DiTConfig(width=64, depth=3, heads=2, text_width=24, text_slots=5)
+
+
+def net(config: DiTConfig, axes: int = 2) -> DiT:
+    torch.manual_seed(0)
+    made = DiT(config, channels=3, axes=axes).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():  # the zeros of adaLN-zero would hide mistakes
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return made
+
+
+def conditions(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(1)
+    present = torch.arange(5)[None] < torch.tensor([[3], [5], [0], [0]])[:rows]
+    return torch.randn(rows, 5, 24, generator=draw), present, torch.randn(rows, 24, generator=draw)
+
+
+@pytest.mark.parametrize(("axes", "shape"), [(2, (2, 3, 6, 4)), (3, (2, 3, 5, 4, 6))])
+def test_patches_there_and_back(axes: int, shape: tuple[int, ...]) -> None:
+    made = net(SMALL, axes)
+    x = torch.randn(shape)
+    tokens = made.patchify(x)
+    assert torch.equal(made.unpatchify(tokens, made.grid(x)), x)
+    first = x[0, :, ..., :2, :2] if axes == 2 else x[0, :, 0, :2, :2]
+    assert torch.equal(tokens[0, 0].view(2, 2, 3), first.permute(1, 2, 0))  # a token is one patch, not a stripe
+
+
+@pytest.mark.parametrize("text", ["joint", "cross"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 6e-2)])
+def test_prepared_loop_equals_plain_forward(text: str, dtype: torch.dtype, tolerance: float) -> None:
+    made = net(dataclasses.replace(SMALL, text=text))  # type: ignore[arg-type]
+    states, present, pooled = conditions(4)
+    x = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(2))
+    times = torch.tensor([1.0, 0.7, 0.2])
+    with torch.inference_mode():
+        loop = Loop(made, pack(made, dtype), dtype, x.shape, times, states, present, pooled)
+        for k, t in enumerate(times):
+            wanted = made(x.repeat(2, 1, 1, 1), t.expand(4), states, present, pooled)
+            got = loop(x, k, True)
+            assert (got - wanted).abs().max() < tolerance * wanted.abs().max()
+            alone = loop(x, k, False)
+            assert (alone - wanted[:2]).abs().max() < tolerance * wanted.abs().max()
+
+
+def test_prepared_loop_is_batch_invariant() -> None:
+    made = net(SMALL)
+    states, present, pooled = conditions(2)
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    times = torch.tensor([0.9, 0.4])
+    with torch.inference_mode():
+        packed = pack(made, torch.bfloat16)
+        many = Loop(made, packed, torch.bfloat16, x.shape, times, states, present, pooled)
+        one = Loop(made, packed, torch.bfloat16, x[1:].shape, times, states[1:], present[1:], pooled[1:])
+        assert torch.equal(many(x, 1, False)[1:], one(x[1:], 1, False))
+
+
+def test_every_condition_changes_the_prediction() -> None:
+    made = net(SMALL)
+    states, present, pooled = conditions(2)
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([0.3, 0.3])
+    with torch.no_grad():
+        base = made(x, t, states, present, pooled)
+        assert not torch.allclose(base, made(x, t + 0.2, states, present, pooled))
+        assert not torch.allclose(base, made(x, t, states + 1, present, pooled))
+        assert not torch.allclose(base, made(x, t, states, present, pooled + 1))
+        # what stands in an empty slot must not matter
+        other = torch.where(present[..., None], states, torch.randn_like(states))
+        assert torch.equal(base, made(x, t, other, present, pooled))
+
+
+def test_untrained_net_predicts_zero() -> None:
+    torch.manual_seed(0)
+    made = DiT(SMALL, channels=3)
+    states, present, pooled = conditions(2)
+    assert made(torch.randn(2, 3, 8, 8), torch.rand(2), states, present, pooled).abs().max() == 0
+
+
+def test_rotary_keeps_lengths_and_sees_only_differences() -> None:
+    table = rotary((4, 5), 16)
+    q, k = torch.randn(16), torch.randn(16)
+    turned_q, turned_k = rotate(q.expand(20, 16), table), rotate(k.expand(20, 16), table)
+    assert torch.allclose(turned_q.norm(dim=-1), q.norm().expand(20), atol=1e-5)
+    scores = (turned_q @ turned_k.T).view(4, 5, 4, 5)
+    assert torch.allclose(scores[0, 0, 1, 2], scores[2, 2, 3, 4], atol=1e-5)
+    assert not torch.allclose(scores[0, 0, 1, 2], scores[0, 0, 2, 1], atol=1e-3)  # the axes differ
