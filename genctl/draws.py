@@ -8,15 +8,9 @@ resumed run needs only weights, optimiser and k, and continues exactly.
 from __future__ import annotations
 
 import hashlib
-import secrets
 
 import torch
 from torch import Tensor
-
-
-def fresh_seed() -> int:
-    """A random seed short enough to retype, for when none was given."""
-    return secrets.randbelow(1 << 31)
 
 
 def address(*parts: int | str) -> int:

@@ -151,7 +151,11 @@ def unpack_tensors(data: bytes, name: str) -> tuple[dict[str, Tensor], Header]:
     for key, info in header.tensors.items():
         dtype = getattr(torch, TORCH_NAME[info.dtype])
         count = math.prod(info.shape)
-        flat = torch.frombuffer(body, dtype=dtype, count=count, offset=info.start) if count else torch.empty(0, dtype=dtype)
+        flat = (
+            torch.frombuffer(body, dtype=dtype, count=count, offset=info.start)
+            if count
+            else torch.empty(0, dtype=dtype)
+        )
         tensors[key] = flat.reshape(info.shape).clone()
     return tensors, header
 

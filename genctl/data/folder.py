@@ -1,11 +1,11 @@
 """What is in a data folder: any usual layout, recognised by looking.
 
-    pictures/*.png                          no captions
-    pictures/cat/*.png, pictures/dog/*.png  class folders (the folder's name is the caption)
-    pictures/a.png + pictures/a.txt         side-car captions, one variant a line
-    pictures/metadata.jsonl or .csv         Hugging Face imagefolder: file_name, text, and optionally tags, style,
-                                            group, codepoint, weight, split
-    {train,test}/ above any of these        the split
+pictures/*.png                          no captions
+pictures/cat/*.png, pictures/dog/*.png  class folders (the folder's name is the caption)
+pictures/a.png + pictures/a.txt         side-car captions, one variant a line
+pictures/metadata.jsonl or .csv         Hugging Face imagefolder: file_name, text, and optionally tags, style,
+                                        group, codepoint, weight, split
+{train,test}/ above any of these        the split
 """
 
 from __future__ import annotations

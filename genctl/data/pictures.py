@@ -150,4 +150,3 @@ def augment(pixels: Tensor, config: DataConfig, draw: torch.Generator) -> Tensor
         item = torch.arange(count, device=pixels.device)[:, None, None]
         pixels = padded.permute(0, 2, 3, 1)[item, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
     return pixels
-

@@ -56,9 +56,11 @@ def heun(denoise: Denoiser, x_t: Tensor, times: Tensor, path: Path) -> Steps:
 
 def _heun_evaluations(times: Tensor) -> Tensor:
     inner = times[1:-1]
-    return torch.cat([times[:1], torch.stack([inner, inner], 1).flatten()]) if times[-1] == 0 else torch.stack(
-        [times[:-1], times[1:]], 1
-    ).flatten()
+    return (
+        torch.cat([times[:1], torch.stack([inner, inner], 1).flatten()])
+        if times[-1] == 0
+        else torch.stack([times[:-1], times[1:]], 1).flatten()
+    )
 
 
 SOLVERS: dict[str, Solver] = {

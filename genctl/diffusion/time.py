@@ -28,7 +28,9 @@ def draw_times(
     uniform: t ~ U(0, 1). logit-normal: logit(t) ~ N(mean, std) (SD3).
     """
     device = draw.device
-    uniform = (torch.randperm(count, generator=draw, device=device) + torch.rand(count, generator=draw, device=device)) / count
+    uniform = (
+        torch.randperm(count, generator=draw, device=device) + torch.rand(count, generator=draw, device=device)
+    ) / count
     uniform = uniform.clamp(1e-5, 1 - 1e-5)
     if density == "logit-normal":
         uniform = torch.sigmoid(mean + std * torch.special.ndtri(uniform))

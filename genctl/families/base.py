@@ -111,6 +111,9 @@ class Family(nn.Module):
         """The module whose moving average becomes the model file."""
         return self.phases()["model"]
 
+    def compile_parts(self) -> None:
+        """Compile, in place, what training repeats most (`train.compile`); names in the state stay as they are."""
+
     def source(self, pictures: Pictures, device: torch.device) -> Source:
         """Turn decoded pictures into what `training_step` wants, once (latents and embeddings are cached)."""
         raise NotImplementedError
@@ -126,6 +129,10 @@ class Family(nn.Module):
     def finish(self, source: Source) -> None:
         """Called before a model file is written: measure what the file must record (a codec's latent statistics)."""
 
+    def facts(self) -> dict[str, Any]:
+        """What this family adds to the header's document."""
+        return {}
+
     def preview(self, source: Source) -> Tensor:
         """A few pictures [N, 3, H, W] from fixed seeds that show how training goes."""
         raise NotImplementedError
@@ -135,6 +142,18 @@ class Family(nn.Module):
 
     def sample(self, request: Request) -> Iterator[Drawn]:
         raise UsageError(f"a {self.name} model cannot sample")
+
+    def resolved(self, request: Request) -> dict[str, Any]:
+        """What `sample` will do where the request left it open: the facts that a picture's provenance records."""
+        return {}
+
+    def cuts(self, prompt: str) -> bool:
+        """Whether the prompt is longer than the model reads."""
+        return False
+
+    def noise_shape(self) -> tuple[int, ...]:
+        """The shape of one picture's starting noise."""
+        raise UsageError(f"a {self.name} model has no noise space")
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [-1, 1] -> codes [B, ...]."""
@@ -163,16 +182,16 @@ def family_class(name: str) -> type[Family]:
 
 def save(model: Family, path: Path, tensors: dict[str, Tensor], document: dict[str, Any]) -> str:
     """Write a model file; returns its sha256. `document` holds what only the caller knows (training, data, figures)."""
-    document = {"format": FORMAT, "family": model.name, "config": config.to_dict(model.config)} | document
+    facts = {"format": FORMAT, "family": model.name, "can": sorted(model.can), "pixels": model.pixels}
+    document = facts | {"config": config.to_dict(model.config)} | model.facts() | document
     title = document.get("title", model.name)
-    size = document["config"].get("pixels", model.pixels)
     metadata = {
         "genctl": json.dumps(document, sort_keys=True, ensure_ascii=False),
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"genctl/{model.name}",
         "modelspec.implementation": "genctl",
         "modelspec.title": title,
-        "modelspec.resolution": f"{size}x{size}",
+        "modelspec.resolution": f"{model.pixels}x{model.pixels}",
         "modelspec.hash_sha256": "0x" + files.tensors_sha256(tensors),
     }
     if "licence" in document:
@@ -185,7 +204,7 @@ def kept(model: Family, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in tensors.items() if not key.startswith(model.training_only or ("\0",))}
 
 
-class skip_init(torch.overrides.TorchFunctionMode):  # noqa: N801 - used as a function
+class skip_init(torch.overrides.TorchFunctionMode):
     """Within it, nn.init does nothing: a module about to be filled from a file is built in milliseconds."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -233,4 +252,3 @@ def fill(model: Family, tensors: dict[str, Tensor], name: str, dtype: torch.dtyp
             raise ModelError(f"{name}: {key} holds NaN or infinite values; the file is damaged")
     cast = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
     model.load_state_dict(cast, strict=False, assign=True)
-

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -84,11 +84,16 @@ class LDM(Family):
         self.net = DiT(config.net, config.channels)
         self.path = PATHS[config.diffusion.path]
         self.packed: dict[torch.dtype, list[PackedBlock]] = {}
+        self.used: dict[str, dict[str, str]] = {}  # the parts that were loaded: name and sha256
         side = config.pixels // config.factor
         self.shape = (config.channels, side, side)
 
     def phases(self) -> dict[str, nn.Module]:
         return {"model": self.net}
+
+    def compile_parts(self) -> None:
+        for block in self.net.blocks:  # equal blocks share one compilation
+            block.compile()
 
     # parts -----------------------------------------------------------------------------------------------------------
     def codec(self) -> VAE:
@@ -119,7 +124,7 @@ class LDM(Family):
 
     def _check_part(self, part: str, found: str) -> None:
         recorded = self.info.get("parts", {}).get(part, {}).get("sha256", found)
-        self.used = getattr(self, "used", {}) | {part: {"name": getattr(self.config, part), "sha256": found}}
+        self.used[part] = {"name": getattr(self.config, part), "sha256": found}
         if recorded != found:
             raise ModelError(
                 f"this model was trained with another {part} {getattr(self.config, part)!r} "
@@ -246,6 +251,24 @@ class LDM(Family):
         if request.noise is not None:
             return request.noise[start : start + len(seeds)]
         return picture_noise(seeds, self.shape)
+
+    def resolved(self, request: Request) -> dict[str, Any]:
+        config = self.config.sampling
+        scale = config.guidance_scale if request.guidance_scale is None else request.guidance_scale
+        facts: dict[str, Any] = {"steps": request.steps or config.steps, "solver": request.solver}
+        if any(request.prompts):
+            interval = request.guidance_interval or config.guidance_interval
+            facts |= {"guidance_scale": scale, "guidance_interval": list(interval), "negative": request.negative}
+        return facts
+
+    def cuts(self, prompt: str) -> bool:
+        return self.encode_text(prompt)[2]
+
+    def noise_shape(self) -> tuple[int, ...]:
+        return self.shape
+
+    def facts(self) -> dict[str, Any]:
+        return {"parts": self.used}
 
     def encode(self, pictures: Tensor) -> Tensor:
         return self.codec().encode(pictures)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl import files, hub
-from genctl.data.pictures import PictureSource, Pictures
+from genctl.data.pictures import Pictures, PictureSource
 from genctl.draws import address
 from genctl.families.base import Family, Losses, Source
 from genctl.metrics.distance import psnr

@@ -1,8 +1,152 @@
+"""Pictures from bytes: any common format, on white, upright, eight bits a channel; and to and from tensors.
+
+Inside the program a picture is float32 in [-1, 1], [3, H, W]; a store of many is uint8. Reading never trusts the file:
+what is not a whole picture is an InputError that names it.
+"""
+
+from __future__ import annotations
+
 import io
-from PIL import Image, ImageOps
-import torch
-def picture_files(p): return sorted(x for x in p.rglob('*') if x.suffix.lower() in ('.png','.webp','.jpg','.jpeg','.gif') and not x.name.startswith('.'))
-def read_picture(data,name):
-    return Image.open(io.BytesIO(data)).convert('RGB')
-def to_tensor(im): return torch.frombuffer(bytearray(im.tobytes()),dtype=torch.uint8).view(im.height,im.width,3).permute(2,0,1).contiguous()
-def fit(im,size,how): return im if im.size==(size,size) else ImageOps.fit(im,(size,size),Image.LANCZOS)
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from PIL import Image, ImageMath, ImageOps, UnidentifiedImageError
+
+from genctl.errors import InputError
+from genctl.media.png import PNG_START, first_bytes, png_chunks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp", ".tif", ".tiff")
+READERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # by name: Pillow would hand an EPS to Ghostscript
+GIVE = "give a PNG, JPEG, WebP or GIF"
+SKIPPED = {"Thumbs.db", "__MACOSX", ".ipynb_checkpoints"}
+MOST_PIXELS = 110_000_000  # 880 MB while alpha is laid on white; above, a file is taken for a decompression bomb
+
+# Once, for the process: readers run in threads, where warnings.catch_warnings would race. What Pillow only warns of is
+# said by our own errors, or does not matter for the pixels (a damaged EXIF block).
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Picture files under a folder, by name; dot-files and what systems leave behind are passed over."""
+    found = []
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.suffix.lower() in ENDINGS and not any(part in SKIPPED or part.startswith(".") for part in parts):
+            found.append(path)
+    return sorted(path for path in found if path.is_file())
+
+
+def read_picture(data: bytes, name: str) -> Image.Image:
+    """The RGB picture in `data`: first frame, EXIF rotation applied, transparency laid on white, 16 bits scaled to 8.
+
+    Raises InputError, naming `name`, for anything that is not a whole picture of at most 110 megapixels.
+    """
+    if not data:
+        raise InputError(f"{name}: empty; {GIVE}")
+    if data.startswith(PNG_START):
+        for _ in png_chunks(io.BytesIO(data), name):  # Pillow accepts a PNG without its end
+            pass
+    try:
+        image = open_picture(data)
+        if image.width * image.height > MOST_PIXELS:
+            raise Image.DecompressionBombError
+        image.load()
+        return on_white(upright(image))
+    except UnidentifiedImageError:
+        raise InputError(f"{name}: not an image ({first_bytes(data)}); {GIVE}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(f"{name}: more than {MOST_PIXELS / 1e6:.0f} megapixels; make it smaller first") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{name}: a damaged picture ({reason})") from None
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """Pillow's lazy picture over `data`, by one of our readers only. Raises what Pillow raises."""
+    avif = data[4:11] == b"ftypavi"  # asked for only when it is one: not every build of Pillow reads it
+    return Image.open(io.BytesIO(data), formats=("AVIF",) if avif else READERS)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF says; one whose EXIF cannot be read stays as it is."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the pixels are whole; a damaged camera block is no reason to refuse them
+        return image
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """RGB on white from any mode. `convert("RGB")` alone would show the hidden colour of transparent pixels.
+
+    Raises ValueError for pixels without a known range (floating point, 32 bits).
+    """
+    if image.mode == "F" or (image.mode == "I" and not 0 <= _extremes(image)[0] <= _extremes(image)[1] < 1 << 16):
+        raise ValueError("its pixels are 32-bit numbers; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _from_16_bits(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        upper = image if image.mode == "RGBA" else image.convert("RGBA")
+        lower = Image.new("RGB", upper.size, "white")
+        lower.paste(upper, mask=upper)
+        return lower
+    return image.convert("RGB")
+
+
+def _extremes(image: Image.Image) -> tuple[int, int]:
+    return image.getextrema()  # type: ignore[return-value]
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """Grey in 0..65535 -> RGB; the one value that a PNG may name as transparent becomes white."""
+    grey = image.convert("F").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+    hidden = image.info.get("transparency")
+    if isinstance(hidden, int):
+        mask = ImageMath.lambda_eval(lambda these: these["pixels"] == hidden, pixels=image.convert("I"))
+        grey.paste(255, mask=mask.point(lambda value: value * 255).convert("L"))
+    return grey.convert("RGB")
+
+
+def fit(image: Image.Image, size: int, how: Literal["crop", "pad"] = "crop") -> Image.Image:
+    """A size x size picture: the short side resized and the middle cropped, or the long side resized and white added."""
+    if image.size == (size, size):
+        return image
+    if how == "crop":
+        return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    return ImageOps.pad(image, (size, size), Image.Resampling.LANCZOS, color="white")
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """RGB picture -> uint8 [3, H, W]."""
+    import torch
+
+    flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return flat.view(image.height, image.width, 3).permute(2, 0, 1).contiguous()
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 -> float32 in [-1, 1]."""
+    return pixels.float() / 127.5 - 1
+
+
+def to_uint8(pictures: Tensor) -> Tensor:
+    """Float in [-1, 1] -> uint8, rounded and clamped."""
+    import torch
+
+    return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def to_image(picture: Tensor) -> Image.Image:
+    """float [3, H, W] in [-1, 1] (or uint8) -> RGB picture."""
+    from genctl.files import tensor_bytes
+
+    pixels = to_uint8(picture) if picture.is_floating_point() else picture
+    height, width = pixels.shape[-2:]
+    return Image.frombytes("RGB", (width, height), tensor_bytes(pixels.permute(1, 2, 0).cpu().contiguous()))

@@ -1,10 +1,110 @@
+"""Pictures to bytes: single ones, grids, strips and animations, each with how it was made."""
+
+from __future__ import annotations
+
 import io
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from PIL import Image
-def grid(p,columns=None,gap=2):
-    n,_,h,w=p.shape; c=columns or int(n**.5+.99); r=-(-n//c)
-    im=Image.new('RGB',(c*w,r*h),'white')
-    u=((p.clamp(-1,1)+1)*127.5).round().byte().permute(0,2,3,1).contiguous()
-    for i in range(n): im.paste(Image.frombytes('RGB',(w,h),bytes(u[i].flatten().tolist())),((i%c)*w,(i//c)*h))
-    return im
-def encode_picture(im,fmt):
-    b=io.BytesIO(); im.save(b,fmt); return b.getvalue()
+
+from genctl.errors import UsageError
+from genctl.files import write_whole
+from genctl.media.names import format_of
+from genctl.media.pictures import to_image
+from genctl.media.provenance import embed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {"compress_level": 6},
+    "webp": {"lossless": True, "quality": 80},  # of a lossless picture, quality is the effort to make it small
+    "jpeg": {"quality": 95, "subsampling": 0},
+    "gif": {},
+}
+
+
+def encode_picture(image: Image.Image, form: str, document: dict[str, Any] | None = None) -> bytes:
+    """The bytes of one picture in the form "png", "webp" (both lossless), "jpeg" or "gif"; `document` says how it was
+    made."""
+    out = io.BytesIO()
+    image.save(out, form, **OPTIONS[form], **embed(document, form))
+    return out.getvalue()
+
+
+def encode_animation(
+    frames: list[Image.Image], form: str, milliseconds: int, document: dict[str, Any] | None = None
+) -> bytes:
+    """The bytes of an endless loop of frames: "webp" (lossy), "gif" (256 colours, whole centiseconds) or "png" (APNG).
+
+    Equal neighbours are stored once and shown for as long.
+    """
+    out = io.BytesIO()
+    options: dict[str, Any] = {"webp": {"quality": 90, "method": 4}, "gif": {"disposal": 2}, "png": {}}[form]
+    frames[0].save(
+        out, form, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, **options,
+        **embed(document, form),
+    )  # fmt: skip
+    return out.getvalue()
+
+
+def grid(pictures: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
+    """Pictures [N, 3, H, W] in reading order on white, `gap` pixels apart; a square by default."""
+    count, _, height, width = pictures.shape
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    rows = math.ceil(count / columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for index, picture in enumerate(pictures):
+        sheet.paste(to_image(picture), (index % columns * (width + gap), index // columns * (height + gap)))
+    return sheet
+
+
+def strip(pictures: Tensor, gap: int = 0) -> Image.Image:
+    """Pictures [N, 3, H, W] side by side."""
+    return grid(pictures, columns=len(pictures), gap=gap)
+
+
+class Writer:
+    """Puts pictures out one by one: each whole to its planned path, or PNG after PNG to stdout.
+
+    Made before the work, so that a terminal is refused (UsageError) before anything is drawn. A closed pipe is left to
+    the caller (BrokenPipeError).
+    """
+
+    def __init__(self, paths: list[Path] | None) -> None:
+        """`paths` as planned by `names.plan`; None for stdout."""
+        if paths is None:
+            refuse_terminal()
+        self.paths = paths
+        self.written = 0
+
+    def put(self, image: Image.Image, document: dict[str, Any] | None = None) -> Path | None:
+        """Write the next picture; its path, or None for stdout. Raises WorldError when it cannot be written."""
+        path = self.paths[self.written] if self.paths is not None else None
+        if path is None:
+            write_stdout(encode_picture(image, "png", document))
+        else:
+            write_picture(path, image, document)
+        self.written += 1
+        return path
+
+
+def write_picture(path: Path, image: Image.Image, document: dict[str, Any] | None = None) -> None:
+    """Write a picture whole; the name's ending picks the format."""
+    write_whole(path, encode_picture(image, format_of(path), document))
+
+
+def refuse_terminal() -> None:
+    """Raise UsageError when stdout, asked for by `-o -`, would show bytes to a person."""
+    if sys.stdout.isatty():
+        raise UsageError("-o -: stdout is a terminal; pipe it somewhere, or give a file name")
+
+
+def write_stdout(data: bytes) -> None:
+    """Bytes to stdout, at once; a terminal is refused."""
+    refuse_terminal()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

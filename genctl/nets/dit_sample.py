@@ -87,7 +87,7 @@ class Loop:
         """[K, blocks, 6, R, 1, D] and the last layer's [K, 2, R, 1, D], scales as 1 + scale, in the sampling dtype."""
         net, rows, count = self.net, self.rows, len(times)
         t = times.float().repeat_interleave(rows)
-        expand = (lambda x: None if x is None else x.repeat(count, *(1,) * (x.ndim - 1)))  # noqa: E731
+        expand = lambda x: None if x is None else x.repeat(count, *(1,) * (x.ndim - 1))  # noqa: E731
         if pooled is not None:
             pooled = pooled.to(net.pooled_in.weight.dtype)
         c = net.condition(t, expand(pooled), expand(present))  # [K R, D]

@@ -23,8 +23,8 @@ from torch import Tensor
 from genctl import draws
 from genctl.errors import DivergedError
 from genctl.families.base import Family, Source, kept, save
-from genctl.media.write import encode_picture, grid
 from genctl.files import write_whole
+from genctl.media.write import encode_picture, grid
 from genctl.train.optim import PowerEMA, TrainConfig, make_optimiser, rate, update
 from genctl.train.run import Run
 
@@ -43,6 +43,8 @@ class Trainer:
         self.optimisers = {phase: make_optimiser(module, config) for phase, module in model.phases().items()}
         self.ema = PowerEMA(model.averaged(), config.ema)
         self.autocast = autocast(model.device, config.precision)
+        if config.compile:
+            model.compile_parts()
         self.stopping = False
         self.usual = math.nan  # the loss's usual size
         self.bad = 0

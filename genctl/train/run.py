@@ -1,11 +1,11 @@
 """A run folder: what a training run leaves on the disk, each file written whole.
 
-    run.json                 the resolved configuration, the data's fingerprint, the version: what a resume must match
-    state-00001200.safetensors   weights, averages, optimiser moments at a step; the last two are kept
-    model.safetensors        the averaged weights as a plain model file: the run folder is a model name
-    metrics.jsonl            one line a logged step: the truth, of which displays are views
-    samples/00001200.png     previews from fixed seeds
-    lock                     pid and host of the process that trains here
+run.json                 the resolved configuration, the data's fingerprint, the version: what a resume must match
+state-00001200.safetensors   weights, averages, optimiser moments at a step; the last two are kept
+model.safetensors        the averaged weights as a plain model file: the run folder is a model name
+metrics.jsonl            one line a logged step: the truth, of which displays are views
+samples/00001200.png     previews from fixed seeds
+lock                     pid and host of the process that trains here
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Run:
                 )
             if not changed:
                 return bool(self.states())
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        elif self.folder.exists() and any(path.name != "lock" for path in self.folder.iterdir()):
             raise UsageError(f"{self.folder}: not empty and not a run; give another -o")
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_whole(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")

@@ -1,0 +1,68 @@
+"""Put a trained model into weights/: name, licence and figures into its header, its line into weights/index.json.
+
+    python examples/weights/publish.py runs/vae vae --licence "..." --figures figures.json
+    python examples/weights/publish.py            # only rebuild index.json from what lies in weights/
+
+A model that names parts (an ldm its codec and text encoder) gets the hashes of the shipped ones. A codec whose decoder
+alone was trained further has the same codes, so a model trained on the earlier one stays valid: publish it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from genctl import files, hub
+
+WEIGHTS = Path(__file__).parents[2] / "weights"
+
+
+def publish(source: str, name: str, licence: str, figures: Path | None, title: str) -> None:
+    tensors, header = files.load_tensors(hub.resolve(source))
+    document = header.document | {"title": title or name, "licence": licence}
+    if figures:
+        document["figures"] = document.get("figures", {}) | json.loads(figures.read_text())
+    for part in document.get("parts", {}).values():
+        part["sha256"] = files.file_sha256(WEIGHTS / f"{part['name']}.safetensors")
+    metadata = header.metadata | {
+        "genctl": json.dumps(document, sort_keys=True, ensure_ascii=False),
+        "modelspec.title": title or name,
+        "modelspec.license": licence,
+    }
+    copied = {key: tensor.clone() for key, tensor in tensors.items()}  # the file may be the one we replace
+    files.save_tensors(WEIGHTS / f"{name}.safetensors", copied, metadata)
+
+
+def rebuild_index() -> None:
+    """weights/index.json from the files' own headers."""
+    table = {}
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        header = files.read_header(path)
+        document = header.document
+        table[path.stem] = {
+            "file": path.name,
+            "kind": document.get("kind", "model"),
+            "sha256": files.file_sha256(path),
+            "bytes": path.stat().st_size,
+            "licence": document.get("licence", ""),
+        }
+    files.write_whole(WEIGHTS / "index.json", (json.dumps(table, indent=1) + "\n").encode())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", nargs="?", help="run folder or model file")
+    parser.add_argument("name", nargs="?", help="its name in weights/")
+    parser.add_argument("--licence", default="Apache-2.0")
+    parser.add_argument("--title", default="")
+    parser.add_argument("--figures", type=Path, help="JSON document of measured figures")
+    options = parser.parse_args()
+    if options.source:
+        publish(options.source, options.name, options.licence, options.figures, options.title)
+    rebuild_index()
+    print((WEIGHTS / "index.json").read_text(), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m genctl`."""
+
+from genctl.cli.main import run
+
+run()

@@ -1,0 +1,162 @@
+"""genctl encode, genctl decode: pictures to codes and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genctl.cli import shared
+from genctl.errors import InputError, ModelError, UsageError
+from genctl.media import names
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genctl.families.base import Family
+
+CODES = ".safetensors"
+
+
+def encode(
+    pictures: Annotated[list[str], typer.Argument(help="Pictures, folders, or - for a PNG stream on stdin.")],
+    model: shared.Model = "vae",
+    output: shared.Output = None,
+    force: shared.Force = False,
+    size: Annotated[int | None, typer.Option(help="Crop to this square first (default: the picture's own size).")] = None,
+    device: shared.Device = "auto",
+    as_json: shared.Json = False,
+) -> None:
+    """Turn pictures into codes: genctl encode a.png -o a.safetensors."""
+    from genctl.media.stream import pictures_from
+    from genctl.media.write import write_stdout
+
+    shared.require(model, "encode")
+    if output not in (None, "-") and Path(str(output)).suffix != CODES and not str(output).endswith("/"):
+        raise UsageError(f"-o {output}: codes end in {CODES}; give such a name, a folder/, or -")
+    sources = list(pictures_from(pictures)) if output != "-" else pictures_from(pictures)
+    paths = _code_paths(output, sources, force) if isinstance(sources, list) else []
+    family = None
+    together: list[bytes] = []
+    for index, (name, data) in enumerate(sources):
+        picture = _picture(data, name, size)
+        family = family or shared.load(model, device)
+        document = _encode(family, model, picture, name)
+        if output == "-":
+            write_stdout(document)
+        elif len(paths) == 1:  # one file may hold several documents, one after another
+            together.append(document)
+        else:
+            _write(paths[index], document, as_json)
+    if together:
+        _write(paths[0], b"".join(together), as_json)
+
+
+def _code_paths(output: str | None, sources: list[tuple[str, bytes]], force: bool) -> list[Path]:
+    stems = [Path(name).stem if name[:5] != "stdin" else "codes" for name, _ in sources]
+    if output is None:
+        return names.unique([Path(stem + CODES) for stem in stems])
+    if output.endswith("/") or Path(output).is_dir():
+        paths = names.unique_within([Path(output) / (stem + CODES) for stem in stems])
+    else:
+        paths = [Path(output)]
+    for path in paths:
+        names.check_writable(path, force)
+    return paths
+
+
+def _picture(data: bytes, name: str, size: int | None) -> Tensor:
+    from genctl.media.pictures import fit, read_picture, to_float, to_tensor
+
+    image = read_picture(data, name)
+    return to_float(to_tensor(fit(image, size) if size else image))
+
+
+def _encode(family: Family, model: str, picture: Tensor, name: str) -> bytes:
+    """One picture's code document; sides that the codec cannot take are padded with white, and noted."""
+    from genctl.media.codes import pack_codes
+
+    padded = pad_to(picture, getattr(family, "factor", 8))
+    codes = family.encode(padded[None])[0]
+    info: dict[str, Any] = {
+        "model": Path(model).stem if shared.hub.path_like(model) else model,
+        "sha256": family.sha256,
+        "pixels": list(picture.shape[1:]),
+        "axes": "channels, height, width",
+    }
+    return pack_codes(codes.cpu(), info)
+
+
+def pad_to(picture: Tensor, multiple: int) -> Tensor:
+    """[3, H, W] with white added on the right and below up to multiples."""
+    import torch
+
+    height, width = picture.shape[1:]
+    return torch.nn.functional.pad(picture, (0, -width % multiple, 0, -height % multiple), value=1.0)
+
+
+def _write(path: Path, data: bytes, as_json: bool) -> None:
+    from genctl.files import write_whole
+
+    write_whole(path, data)
+    shared.result(path, as_json)
+
+
+def decode(
+    codes: Annotated[str, typer.Argument(help="Code file written by encode, or - for stdin.")],
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Decode with this instead of the model named within.")] = None,
+    output: shared.Output = None,
+    force: shared.Force = False,
+    device: shared.Device = "auto",
+    as_json: shared.Json = False,
+    no_metadata: shared.NoMetadata = False,
+) -> None:
+    """Turn codes back into pictures: genctl decode a.safetensors -o b.png."""
+    from genctl.cli.sample import put_out
+    from genctl.media.pictures import to_image
+
+    documents = _documents(codes)
+    stream = output == "-"
+    listed = documents if stream else list(documents)
+    paths: list[Path] = []
+    if isinstance(listed, list):
+        stem = "decoded" if codes == "-" else Path(codes).stem
+        results = [names.Result(i, i, stem, str(info.get("model", ""))) for i, (_, info) in enumerate(listed)]
+        paths = names.plan(output or f"{stem}{'-{i}' if len(listed) > 1 else ''}.png", results, force)
+    families: dict[str, Family] = {}
+    for index, (tensor, info) in enumerate(listed):
+        family = _decoder(model or str(info.get("model", "")), info, families, device, given=model is not None)
+        try:
+            picture = family.decode(tensor[None])[0]
+        except RuntimeError:
+            raise InputError(f"{codes}: codes of shape {list(tensor.shape)} do not fit the model") from None
+        height, width = info.get("pixels") or picture.shape[1:]
+        facts = {"task": "decode", "size": f"{width}x{height}"}
+        document = None if no_metadata else shared.made_by(family, str(info.get("model", model)), **facts)
+        put_out(to_image(picture[:, :height, :width]), paths[index] if paths else None, document, as_json, index)
+
+
+def _documents(source: str) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+    from genctl.media.codes import read_codes
+    from genctl.media.stream import codes_from
+
+    for name, data in codes_from(source):
+        yield read_codes(data, name)
+
+
+def _decoder(name: str, info: dict[str, Any], families: dict[str, Family], device: str, given: bool) -> Family:
+    """The model that decodes; it must be the one that encoded, unless another was named on the command line."""
+    if name not in families:
+        if not name:
+            raise InputError("these codes name no model; give --model")
+        shared.require(name, "decode")
+        families[name] = shared.load(name, device)
+    family = families[name]
+    if not given and info.get("sha256") not in (None, family.sha256):
+        raise ModelError(
+            f"{name}: not the model that made these codes (sha256 {str(info['sha256'])[:12]}, "
+            f"here {family.sha256[:12]}); --model {name} decodes with it all the same"
+        )
+    return family

@@ -1,0 +1,157 @@
+"""genctl interpolate: between pictures, seeds or prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genctl.cli import shared
+from genctl.errors import UsageError
+from genctl.media import names
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genctl.families.base import Family
+
+ANIMATED = ("gif", "webp")
+
+
+def interpolate(
+    pictures: Annotated[list[str] | None, typer.Argument(help="Two pictures or more.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Default: vae for pictures, ldm otherwise.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Between seeds, such as 1,2,3.")] = None,
+    prompts: Annotated[str | None, typer.Option(help='Between prompts, such as "cat|dog".')] = None,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The prompt while seeds change.")] = "",
+    seed: Annotated[int, typer.Option("--seed", "-s", help="The seed while prompts change.")] = 0,
+    cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance scale.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Solver steps.", min=1)] = None,
+    frames: Annotated[int, typer.Option(help="Pictures in all, both ends included.", min=2)] = 9,
+    milliseconds: Annotated[int, typer.Option("--ms", help="Of a frame in a GIF or WebP.", min=10)] = 80,
+    output: shared.Output = None,
+    force: shared.Force = False,
+    device: shared.Device = "auto",
+    as_json: shared.Json = False,
+    no_metadata: shared.NoMetadata = False,
+) -> None:
+    """Walk between pictures (or --seeds, --prompts): a strip (.png), a GIF or WebP, or a folder/ of frames."""
+    texts = [part.strip() for part in prompts.split("|")] if prompts else []
+    ways = [bool(pictures), seeds is not None, bool(texts)]
+    if sum(ways) != 1:
+        raise UsageError("give pictures, or --seeds, or --prompts: one of the three")
+    name = model or ("vae" if pictures else "ldm")
+    shared.require(name, "interpolate", text=bool(texts or prompt))
+    out = output or "interpolation.png"
+    paths = _paths(out, frames, force)
+    if pictures:
+        if len(pictures) < 2:
+            raise UsageError("interpolate wants two pictures or more")
+        drawn, family = _between_pictures(pictures, name, frames, device)
+    else:
+        drawn, family = _between_draws(name, seeds, texts, prompt, seed, cfg, steps, frames, device)
+    facts = {"task": "interpolate", "frames": frames, "prompt": prompt or prompts, "seeds": seeds}
+    document = None if no_metadata else shared.made_by(family, name, **facts)
+    _put_out(drawn, paths, out, milliseconds, document, as_json)
+
+
+def _paths(out: str, frames: int, force: bool) -> list[Path]:
+    if out == "-":
+        return []
+    if out.endswith("/") or Path(out).is_dir() or "{" in out:
+        template = out if "{" in out else str(Path(out) / "{i}.png")
+        return names.plan(template, [names.Result(i) for i in range(frames)], force)
+    names.format_of(Path(out))
+    names.check_writable(Path(out), force)
+    return [Path(out)]
+
+
+def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """Spherical interpolation: along the arc between directions, lengths mixed linearly. share 0 is a, 1 is b.
+
+    Keeps the norm of Gaussian noise, which a straight line would shrink (arXiv:1609.04468).
+    """
+    import torch
+
+    length_a, length_b = a.norm(), b.norm()
+    cosine = ((a * b).sum() / (length_a * length_b).clamp(min=1e-12)).clamp(-1, 1)
+    angle = torch.acos(cosine)
+    if angle < 1e-4 or angle > torch.pi - 1e-4:
+        return torch.lerp(a, b, share)
+    unit = torch.sin((1 - share) * angle) * a / length_a + torch.sin(share * angle) * b / length_b
+    return unit / torch.sin(angle) * torch.lerp(length_a, length_b, share)
+
+
+def places(count: int, frames: int) -> list[tuple[int, float]]:
+    """(left end, share) of each frame on a walk over `count` ends at an even pace; the last is the last end."""
+    spots = [index * (count - 1) / (frames - 1) for index in range(frames)]
+    return [(min(int(spot), count - 2), spot - min(int(spot), count - 2)) for spot in spots]
+
+
+def _between_pictures(sources: list[str], name: str, frames: int, device: str) -> tuple[Tensor, Family]:
+    """Encode all, slerp between neighbours, decode; all are fitted to the first one's size."""
+    import torch
+
+    from genctl.cli.codes import pad_to
+    from genctl.media.pictures import read_picture, to_float, to_tensor
+    from genctl.media.stream import pictures_from
+
+    images = [read_picture(data, source) for source, data in pictures_from(sources)]
+    images = [image if image.size == images[0].size else image.resize(images[0].size, 1) for image in images]
+    family = shared.load(name, device)
+    tensors = [pad_to(to_float(to_tensor(image)), getattr(family, "factor", 8)) for image in images]
+    codes = [family.encode(tensor[None])[0] for tensor in tensors]
+    between = [slerp(codes[left], codes[left + 1], share) for left, share in places(len(codes), frames)]
+    width, height = images[0].size
+    return torch.cat([family.decode(code[None]) for code in between])[:, :, :height, :width], family
+
+
+def _between_draws(
+    name: str, seeds: str | None, texts: list[str], prompt: str, seed: int, cfg: float | None, steps: int | None,
+    frames: int, device: str,
+) -> tuple[Tensor, Family]:  # fmt: skip
+    """Frames between seeds (noise by slerp) or between prompts (conditions by lerp, one seed)."""
+    import torch
+
+    from genctl.draws import picture_noise
+    from genctl.families.base import Blend, Request
+    from genctl.seeds import parse_seeds
+
+    numbers = parse_seeds(seeds) if seeds is not None else [seed]
+    ends = texts or list(map(str, numbers))
+    if len(ends) < 2:
+        raise UsageError("interpolate wants two ends or more")
+    family = shared.load(name, device)
+    noise = picture_noise(numbers, family.noise_shape())
+    walk = places(len(ends), frames)
+    if texts:
+        blends: list[str | Blend] = [Blend(texts[left], texts[left + 1], share) for left, share in walk]
+        starts = noise.expand(frames, *noise.shape[1:])
+    else:
+        blends = [prompt] * frames
+        starts = torch.stack([slerp(noise[left], noise[left + 1], share) for left, share in walk])
+    request = Request(seeds=[0] * frames, prompts=blends, noise=starts, guidance_scale=cfg, steps=steps)
+    return torch.cat([part.pictures for part in family.sample(request) if part.final]), family
+
+
+def _put_out(
+    drawn: Tensor, paths: list[Path], out: str, milliseconds: int, document: dict[str, Any] | None, as_json: bool
+) -> None:
+    """A strip, an animation, a folder of frames or a stream."""
+    from genctl.cli.sample import put_out
+    from genctl.files import write_whole
+    from genctl.media import write
+    from genctl.media.pictures import to_image
+
+    if len(paths) != 1:
+        for index, picture in enumerate(drawn):
+            put_out(to_image(picture), paths[index] if paths else None, document, as_json, index)
+        return
+    form = names.format_of(paths[0])
+    if form in ANIMATED:
+        images = [to_image(picture) for picture in drawn]
+        write_whole(paths[0], write.encode_animation(images, form, milliseconds, document))
+    else:
+        write.write_picture(paths[0], write.grid(drawn, columns=len(drawn)), document)
+    shared.result(paths[0], as_json)

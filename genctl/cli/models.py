@@ -1,0 +1,109 @@
+"""genctl models, genctl info: what can be named, and what a file says of itself. Neither needs torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from genctl import files, hub
+from genctl.cli import shared
+from genctl.errors import GenctlError, InputError
+
+
+def models(as_json: shared.Json = False) -> None:
+    """List the models that can be named: shipped, in GENCTL_MODELS, in ./runs."""
+    rows = []
+    for name, path in hub.known():
+        try:
+            rows.append(_row(name, path))
+        except GenctlError as error:
+            rows.append({"name": name, "problem": str(error)})
+    if as_json:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False))
+        return
+    for line in _table(rows):
+        print(line)
+
+
+def _row(name: str, path: Path) -> dict[str, Any]:
+    header = files.read_header(path)
+    document = header.document
+    figures = document.get("figures", {})
+    return {
+        "name": name,
+        "family": document.get("family", "?"),
+        "parameters": header.parameters,
+        "megabytes": round((header.data_start + header.data_bytes) / 1e6, 1),
+        "pixels": document.get("pixels"),
+        "can": document.get("can", []),
+        "figures": figures,
+        "licence": document.get("licence", ""),
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows in aligned columns."""
+    cells = [("NAME", "FAMILY", "PARAMETERS", "SIZE", "PIXELS", "CAN")]
+    for row in rows:
+        if "problem" in row:
+            cells.append((row["name"], "?", "", "", "", row["problem"]))
+            continue
+        size, count = f"{row['megabytes']} MB", f"{row['parameters'] / 1e6:.1f} M"
+        cells.append((row["name"], row["family"], count, size, str(row["pixels"]), ", ".join(row["can"])))
+    widths = [max(len(row[column]) for row in cells) for column in range(5)]
+    return ["  ".join([*(row[c].ljust(widths[c]) for c in range(5)), row[5]]).rstrip() for row in cells]
+
+
+def info(
+    target: Annotated[str, typer.Argument(help="A model, a picture, or a code file.")],
+    as_json: shared.Json = False,
+) -> None:
+    """Say everything a file says of itself; for a picture, how it was made."""
+    document = _describe(target)
+    if as_json:
+        print(json.dumps(document, ensure_ascii=False))
+        return
+    for line in _lines(document):
+        print(line)
+
+
+def _describe(target: str) -> dict[str, Any]:
+    from genctl.media.pictures import ENDINGS
+    from genctl.media.provenance import read_provenance
+    from genctl.media.stream import read_file
+
+    if Path(target).suffix.lower() in ENDINGS:
+        data = read_file(Path(target))
+        document = read_provenance(data)
+        if document is None:
+            from genctl.media.pictures import read_picture
+
+            size = read_picture(data, target).size
+            return {"picture": f"{size[0]}x{size[1]}", "made_by": "not said in the file"}
+        return document
+    if not hub.path_like(target) and not Path(target).exists() and target in dict(hub.known("part")):
+        path = hub.resolve(target, kind="part")
+    else:
+        path = hub.resolve(target)
+    header = files.read_header(path)
+    document = header.document
+    if not document:
+        raise InputError(f"{target}: a safetensors file, but not one of genctl's")
+    if document.get("kind") == "codes":
+        return document | {"shape": list(header.tensors["codes"].shape)} if "codes" in header.tensors else document
+    return document | {"parameters": header.parameters, "sha256": files.file_sha256(path)}
+
+
+def _lines(document: Any, indent: str = "") -> list[str]:
+    """Nested keys as indented lines."""
+    lines = []
+    for key, value in document.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    return lines

@@ -1,0 +1,248 @@
+"""genctl sample: draw pictures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genctl.cli import shared
+from genctl.errors import InputError, UsageError
+from genctl.media import names
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genctl.families.base import Family, Request
+
+SOLVERS = ("euler", "heun")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to draw."""
+
+    prompt: str
+    seed: int
+
+
+def sample(
+    model: shared.Model = "ldm",
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What to draw.")] = "",
+    cfg: Annotated[float | None, typer.Option("--cfg", "--cfg-scale", help="Guidance scale; 1 = none.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Solver steps.", min=1, max=1000)] = None,
+    seed: Annotated[int | None, typer.Option("--seed", "-s", help="Of the first picture; picture i has seed + i.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds such as 3,7,10-15.")] = None,
+    count: Annotated[int, typer.Option("-n", "--count", help="How many pictures.", min=1)] = 1,
+    output: shared.Output = None,
+    force: shared.Force = False,
+    negative: Annotated[str, typer.Option("--negative", "--negative-prompt", help="What to steer away from.")] = "",
+    prompts: Annotated[str | None, typer.Option(help="File (or -) of prompts or JSON objects, one a line.")] = None,
+    solver: Annotated[str, typer.Option(help=f"One of {', '.join(SOLVERS)}.")] = "euler",
+    interval: Annotated[str | None, typer.Option(help="Guide only for t within LOW,HIGH (1 = noise).")] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show each step in the terminal.")] = False,
+    like: Annotated[Path | None, typer.Option(help="Repeat what made this picture.")] = None,
+    batch: Annotated[int, typer.Option(help="Pictures drawn at once; changes speed and memory, not pictures.", min=1)] = 8,
+    device: shared.Device = "auto",
+    dtype: shared.Dtype = "auto",
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+    no_metadata: shared.NoMetadata = False,
+) -> None:
+    """Draw pictures: genctl sample --model ldm --prompt cat --cfg 4."""
+    settings: dict[str, Any] = {"model": model, "prompt": prompt, "cfg": cfg, "steps": steps, "seed": seed,
+                                "negative": negative, "solver": solver, "interval": _interval(interval)}  # fmt: skip
+    if like is not None:
+        settings = _like(like, settings)
+    shared.one_of("--solver", settings["solver"], SOLVERS)
+    jobs = _jobs(settings, seeds, count, prompts)
+    text = any(job.prompt for job in jobs) or settings["cfg"] is not None or bool(negative)
+    shared.require(settings["model"], "sample", text=text)
+    results = [names.Result(i, job.seed, job.prompt, settings["model"]) for i, job in enumerate(jobs)]
+    paths = [] if output == "-" else names.plan(output, results[:1] if grid else results, force)
+    if settings["seed"] is None and seeds is None and like is None:
+        shared.remark(f"seed {jobs[0].seed}", quiet)
+    family = shared.load(settings["model"], device)
+    _warn_cut(family, [job.prompt for job in jobs], quiet)
+    _draw(family, _request(settings, jobs, batch, preview, dtype), jobs, settings, paths, grid, as_json, quiet, no_metadata)
+
+
+def _interval(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--interval {text}: wants LOW,HIGH, for example 0.1,0.95") from None
+    return low, high
+
+
+def _like(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the picture at `path`; what was given on the command line wins."""
+    from genctl.media.provenance import read_provenance
+    from genctl.media.stream import read_file
+
+    document = read_provenance(read_file(path))
+    if document is None:
+        raise InputError(f"{path}: does not say how it was made")
+    keys = {"model": "model", "prompt": "prompt", "cfg": "guidance_scale", "steps": "steps", "seed": "seed",
+            "negative": "negative", "solver": "solver", "interval": "guidance_interval"}  # fmt: skip
+    defaults = {"model": "ldm", "prompt": "", "cfg": None, "steps": None, "seed": None, "negative": "",
+                "solver": "euler", "interval": None}  # fmt: skip
+    return {
+        key: document.get(name, defaults[key]) if settings[key] == defaults[key] else settings[key]
+        for key, name in keys.items()
+    }
+
+
+def _jobs(settings: dict[str, Any], seeds: str | None, count: int, prompts: str | None) -> list[Job]:
+    """What to draw, in order."""
+    from genctl.seeds import fresh_seed, parse_seeds
+
+    if prompts is not None:
+        return _prompt_jobs(prompts, settings, count)
+    if seeds is not None:
+        return [Job(settings["prompt"], seed) for seed in parse_seeds(seeds)]
+    first = fresh_seed() if settings["seed"] is None else settings["seed"]
+    settings["seed_drawn"] = first
+    return [Job(settings["prompt"], first + i) for i in range(count)]
+
+
+def _prompt_jobs(source: str, settings: dict[str, Any], count: int) -> list[Job]:
+    """Jobs of a file of prompts, each `count` times; a line that begins with { is a JSON object (prompt, seed, n)."""
+    from genctl.seeds import fresh_seed
+
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from None
+    first = fresh_seed() if settings["seed"] is None else settings["seed"]
+    jobs: list[Job] = []
+    for number, line in enumerate(filter(None, map(str.strip, text.splitlines())), 1):
+        row: dict[str, Any] = {"prompt": line}
+        if line.startswith("{"):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise InputError(f"{source}: line {number} is not JSON ({error})") from None
+        start = int(row.get("seed", first))
+        jobs += [Job(str(row.get("prompt", "")), start + i) for i in range(int(row.get("n", count)))]
+    if not jobs:
+        raise InputError(f"{source}: no prompts")
+    return jobs
+
+
+def _request(settings: dict[str, Any], jobs: list[Job], batch: int, preview: bool, dtype: str) -> Request:
+    from genctl.families.base import Request
+
+    interval = settings["interval"]
+    return Request(
+        seeds=[job.seed for job in jobs],
+        prompts=[job.prompt for job in jobs],
+        negative=settings["negative"],
+        steps=settings["steps"],
+        solver=settings["solver"],
+        guidance_scale=settings["cfg"],
+        guidance_interval=tuple(interval) if interval else None,
+        chunk=batch,
+        preview=preview,
+        dtype=shared.dtype_of(dtype),
+    )
+
+
+def _warn_cut(family: Family, prompts: list[str], quiet: bool) -> None:
+    for prompt in dict.fromkeys(filter(None, prompts)):
+        if family.cuts(prompt):
+            shared.remark(f"genctl: prompt cut to its first words: {prompt[:40]!r}...", quiet)
+
+
+def _draw(
+    family: Family, request: Request, jobs: list[Job], settings: dict[str, Any], paths: list[Path], grid: bool,
+    as_json: bool, quiet: bool, no_metadata: bool,
+) -> None:  # fmt: skip
+    """Run the sampler and put out each picture as soon as it is done."""
+    import torch
+
+    from genctl.media import write
+    from genctl.media.pictures import to_image
+
+    resolved = family.resolved(request)
+    kept: list[Tensor] = []
+    with Progress(len(jobs), quiet) as progress:
+        for part in family.sample(request):
+            if not part.final:
+                progress.show(part.pictures[0], part.step, part.steps)
+                continue
+            if grid:
+                kept.append(part.pictures)
+                continue
+            for offset, picture in enumerate(part.pictures):
+                job, index = jobs[part.start + offset], part.start + offset
+                size = f"{picture.shape[2]}x{picture.shape[1]}"
+                facts = {"prompt": job.prompt, "seed": job.seed, "size": size} | resolved
+                document = None if no_metadata else shared.made_by(family, settings["model"], **facts)
+                put_out(to_image(picture), paths[index] if paths else None, document, as_json, job.seed)
+            progress.advance(len(part.pictures))
+    if grid:
+        facts = {"prompt": jobs[0].prompt, "seed": jobs[0].seed, "count": len(jobs)} | resolved
+        document = None if no_metadata else shared.made_by(family, settings["model"], **facts)
+        put_out(write.grid(torch.cat(kept)), paths[0] if paths else None, document, as_json, jobs[0].seed)
+
+
+def put_out(image: Any, path: Path | None, document: dict[str, Any] | None, as_json: bool, seed: int) -> None:
+    """One picture to its file (its path on stdout), or as PNG to stdout."""
+    from genctl.media import write
+
+    if path is None:
+        write.write_stdout(write.encode_picture(image, "png", document))
+        return
+    write.write_picture(path, image, document)
+    shared.result(path, as_json, seed=seed)
+
+
+class Progress:
+    """A bar on stderr where that is a terminal and there is more than a moment's work; nothing otherwise."""
+
+    def __init__(self, total: int, quiet: bool) -> None:
+        self.total, self.bar = total, None
+        self.shown = not quiet and sys.stderr.isatty()
+
+    def __enter__(self) -> Progress:
+        if self.shown and self.total > 8:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task("", total=self.total)
+        return self
+
+    def advance(self, count: int) -> None:
+        if self.bar:
+            self.bar.advance(self.task, count)
+
+    def show(self, picture: Tensor, step: int, steps: int) -> None:
+        """The current guess in the terminal, drawn over the last one."""
+        if not self.shown:
+            return
+        from rich.console import Console
+
+        from genctl.media.pictures import to_image
+        from genctl.media.terminal import half_blocks
+
+        console = Console(stderr=True)
+        if step > 1:
+            console.file.write("\x1b[21A")
+        console.print(half_blocks(to_image(picture)), end="")
+        console.print(f"step {step} of {steps}")
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()

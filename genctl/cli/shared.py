@@ -1,0 +1,127 @@
+"""What several commands share: option types, devices, loading with refusal, progress and results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genctl import __version__, files, hub
+from genctl.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from genctl.families.base import Family
+
+
+def complete_models(incomplete: str) -> list[str]:
+    return sorted({name for name, _ in hub.known() if name.startswith(incomplete)})
+
+
+Model = Annotated[str, typer.Option("--model", "-m", help="Name, path or hf://owner/repo.", autocompletion=complete_models)]
+Output = Annotated[str | None, typer.Option("--output", "-o", help="File, template ({i} {seed} {prompt}), folder/ or -.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32 or bf16.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document a line on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
+NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Do not write into the picture how it was made.")]
+
+
+def one_of(option: str, value: str, known: Iterable[str]) -> str:
+    """`value` if it is one of the known ones; UsageError with the nearest otherwise."""
+    names = list(known)
+    if value not in names:
+        raise UsageError(f"{option} {value}: not one of {', '.join(names)}{nearest(value, names)}")
+    return value
+
+
+def device_of(name: str) -> Any:
+    """The torch device that `--device` names. Raises UsageError when this machine lacks it."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _mps() else "cpu")
+    kind = name.split(":")[0]
+    one_of("--device", kind, ("auto", "cpu", "cuda", "mps"))
+    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not _mps()):
+        raise UsageError(f"--device {name}: this machine (or this build of torch) has none")
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: not a device") from None
+
+
+def _mps() -> bool:
+    import torch
+
+    return torch.backends.mps.is_available()
+
+
+def dtype_of(name: str) -> Any:
+    """The torch dtype that `--dtype` names, or None for auto."""
+    one_of("--dtype", name, ("auto", "fp32", "bf16"))
+    import torch
+
+    return {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+def describe(name: str) -> tuple[Path, dict[str, Any]]:
+    """A model's file and what its header says, without torch."""
+    path = hub.resolve(name)
+    return path, files.read_header(path).document
+
+
+def require(name: str, verb: str, **wanted: bool) -> dict[str, Any]:
+    """The model's document, once it is known that it can do `verb` and takes each wanted condition; UsageError if not."""
+    _, document = describe(name)
+    can = document.get("can", [])
+    if document and verb not in can:
+        able = [other for other, row in known_documents() if verb in row.get("can", [])]
+        hint = f"; models that can: {', '.join(able[:5])}" if able else ""
+        raise UsageError(f"a {document.get('family')} model ({name}) cannot {verb}{hint}")
+    for condition, asked in wanted.items():
+        if asked and document and condition not in can:
+            raise UsageError(f"{name} takes no {condition} condition")
+    return document
+
+
+def known_documents() -> Iterable[tuple[str, dict[str, Any]]]:
+    """(name, document) of every model that can be named and read."""
+    from genctl.errors import ModelError
+
+    for name, path in hub.known():
+        try:
+            yield name, files.read_header(path).document
+        except ModelError:
+            continue
+
+
+def load(name: str, device: str) -> Family:
+    """The model, ready for inference on `device`."""
+    from genctl.families.base import load as load_family
+
+    model = load_family(name, device_of(device))
+    model.prepare()
+    return model
+
+
+def remark(text: str, quiet: bool = False) -> None:
+    """A line on stderr."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+def result(path: Path | str, as_json: bool, **facts: Any) -> None:
+    """Say on stdout what was made: the path, or with --json one document."""
+    print(json.dumps({"path": str(path)} | facts, ensure_ascii=False) if as_json else path, flush=True)
+
+
+def made_by(model: Family, name: str, **facts: Any) -> dict[str, Any]:
+    """The provenance document of a picture."""
+    shown = Path(name).stem if hub.path_like(name) else name  # a name, never a path of this machine
+    document = {"version": __version__, "model": shown, "sha256": model.sha256} | facts
+    return {key: value for key, value in document.items() if value not in (None, "")}

@@ -1,0 +1,206 @@
+"""genctl train: learn from a folder of pictures; the same command again resumes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genctl import __version__, config
+from genctl.cli import shared
+from genctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from genctl.data.pictures import Pictures
+    from genctl.families.base import Family
+
+TRAINABLE = ("vae", "ldm")
+LINE_SECONDS = 10.0  # between progress lines where stderr is not a terminal
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder of pictures: flat, class folders, .txt captions or metadata.jsonl.")],
+    model: Annotated[str, typer.Option("--model", "-m", help=f"Family: {', '.join(TRAINABLE)}.")] = "ldm",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder (default runs/MODEL).")] = None,
+    preset: Annotated[str | None, typer.Option(help="Settings to begin from (default: gpu if there is one, else cpu).")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Train for so long, over all resumes.", min=0.0)] = None,
+    steps: Annotated[int | None, typer.Option(help="Train for so many steps.", min=1)] = None,
+    init: Annotated[str | None, typer.Option(help="Begin from this model's weights.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: train.batch=32 (repeatable).")] = None,
+    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.")] = 0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
+    override: Annotated[bool, typer.Option("--override", help="Resume although settings or data changed.")] = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings as JSON and stop.")] = False,
+    device: shared.Device = "auto",
+    quiet: shared.Quiet = False,
+) -> None:
+    """Train a model on a folder: genctl train --model ldm pictures/ -o runs/mine. Run it again to resume."""
+    shared.one_of("--model", model, TRAINABLE)
+    if minutes is not None and steps is not None:
+        raise UsageError("--minutes or --steps, not both")
+    values = _values(model, preset or _default_preset(model, print_config), minutes, steps, sets or [])
+    if print_config:
+        print(json.dumps(values, indent=1))
+        return
+    run_folder = output or Path("runs") / model
+    _train(model, values, data, run_folder, init, seed, threads, override, device, quiet)
+
+
+def _default_preset(family: str, light: bool) -> str:
+    if light:
+        return "cpu"
+    import torch
+
+    wanted = "gpu" if torch.cuda.is_available() else "cpu"
+    return wanted if wanted in config.presets(family) else "cpu"
+
+
+def _values(family: str, preset: str, minutes: float | None, steps: int | None, sets: list[str]) -> dict[str, Any]:
+    """The settings: preset, then --minutes or --steps, then --set."""
+    values = config.load_preset(family, preset)
+    if minutes is not None or steps is not None:
+        values["train"] = {**values.get("train", {}), "minutes": minutes, "steps": steps}
+    for text in sets:
+        values = config.merge(values, config.parse_override(text))
+    for section in values:
+        shared.one_of("--set section", section, ("model", "train", "data"))
+    return values
+
+
+def _train(
+    name: str, values: dict[str, Any], data: Path, folder: Path, init: str | None, seed: int, threads: int | None,
+    override: bool, device: str, quiet: bool,
+) -> None:  # fmt: skip
+    import torch
+
+    from genctl.data.pictures import DataConfig, load
+    from genctl.families.base import family_class
+    from genctl.nets.fast import keep_memory
+    from genctl.train.loop import Trainer
+    from genctl.train.optim import TrainConfig
+    from genctl.train.run import Run
+
+    if threads:
+        torch.set_num_threads(threads)
+    cls = family_class(name)
+    model_config = config.build(cls.Config, values.get("model", {}), "model.")
+    train_config = config.build(TrainConfig, values.get("train", {}), "train.")
+    data_config = config.build(DataConfig, values.get("data", {}), "data.")
+    if not (train_config.steps or train_config.minutes):
+        raise UsageError("say how long: --minutes M or --steps N")
+    place = shared.device_of(device)
+    keep_memory()
+    pictures = load(data, model_config.pixels, data_config, lambda line: shared.remark(f"genctl: {line}"))  # type: ignore[attr-defined]
+    shared.remark(f"data: {pictures.summary} ({data_config.fit} to {model_config.pixels} px)", quiet)  # type: ignore[attr-defined]
+    run = Run(folder)
+    document = {
+        "family": name, "config": config.to_dict(model_config), "train": config.to_dict(train_config),
+        "data": config.to_dict(data_config) | {"fingerprint": pictures.fingerprint}, "seed": seed, "init": init,
+        "version": __version__,
+    }  # fmt: skip
+    with run.locked():
+        resumed = run.begin(document, override)
+        torch.manual_seed(seed)  # of the initial weights
+        model = cls(model_config).to(place)
+        if init and not resumed:
+            initialise(model, init, place)
+        source, held_out = model.source(pictures.split(False), place), model.source(pictures.split(True), place)
+        trainer = Trainer(model, source, held_out, run, train_config, seed)
+        if resumed:
+            trainer.resume()
+            shared.remark(f"resuming {folder} at step {trainer.step}", quiet)
+        _say_plan(model, trainer.autocast, place, train_config, quiet)
+        facts = _facts(pictures, data, values, init)
+        with Display(quiet) as display:
+            trainer.train(lambda: facts, display.show)
+    verb = f'sample --model {folder} --prompt "..."' if "text" in model.can else f"encode PICTURE --model {folder}"
+    shared.remark(f"done: {run.model}; try: genctl {verb}", quiet)
+    print(run.model)
+
+
+def initialise(model: Family, name: str, device: Any) -> None:
+    """Start from another model's weights: tensors of the same name and shape are taken, and their share is said."""
+    from genctl import files, hub
+
+    tensors, header = files.load_tensors(hub.resolve(name))
+    if header.document.get("family") != model.name:
+        raise UsageError(f"--init {name}: a {header.document.get('family')} model, not {model.name}")
+    own = model.state_dict()
+    fitting = {key: value for key, value in tensors.items() if key in own and own[key].shape == value.shape}
+    if not fitting:
+        raise UsageError(f"--init {name}: none of its tensors fits this configuration")
+    model.load_state_dict({key: value.to(device).float() for key, value in fitting.items()}, strict=False)
+    shared.remark(f"from {name}: {len(fitting)} of {len(own)} tensors")
+
+
+def _say_plan(model: Family, autocast: Any, device: Any, train_config: Any, quiet: bool) -> None:
+    """What runs where, once."""
+    count = sum(p.numel() for module in model.phases().values() for p in module.parameters())
+    dtype = "bf16 autocast" if autocast._enabled else "fp32"
+    bound = f"{train_config.minutes} minutes" if train_config.minutes else f"{train_config.steps} steps"
+    shared.remark(f"{model.name}: {count / 1e6:.1f} M trained parameters on {device}, {dtype}, {bound}", quiet)
+
+
+def _facts(pictures: Pictures, folder: Path, values: dict[str, Any], init: str | None) -> dict[str, Any]:
+    """What the model file records of its training, beside steps and minutes."""
+    licence = folder / "ATTRIBUTION.md"
+    text = licence.read_text(encoding="utf-8") if licence.exists() else ""
+    data = {"pictures": len(pictures), "fingerprint": pictures.fingerprint, "attribution": text}
+    return {"training": {"train": values.get("train", {}), "init": init}, "data": data}
+
+
+class Display:
+    """Progress on stderr: one line rewritten on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet, self.live, self.last = quiet, sys.stderr.isatty(), 0.0
+        self.start: tuple[float, float] | None = None
+        self.console: Any = None
+
+    def __enter__(self) -> Display:
+        if self.live and not self.quiet:
+            from rich.console import Console
+            from rich.live import Live
+
+            self.console = Live(console=Console(stderr=True), refresh_per_second=2)
+            self.console.start()
+        return self
+
+    def show(self, row: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if self.quiet:
+            return
+        if "held_out_loss" in row:
+            line = ", ".join(f"{k.removeprefix('held_out_')} {v:.4g}" for k, v in row.items() if k.startswith("held"))
+            self._print(f"step {row['step']}: held out {line}")
+            return
+        line = self._line(row, now)
+        if self.console:
+            from rich.text import Text
+
+            self.console.update(Text(line))
+        elif now - self.last > LINE_SECONDS:
+            self._print(line)
+            self.last = now
+
+    def _line(self, row: dict[str, Any], now: float) -> str:
+        self.start = self.start or (now, row["images"])
+        begun, images = self.start
+        speed = (row["images"] - images) / (now - begun) if now > begun else 0.0
+        left = row["minutes"] * (1 / max(row["progress"], 1e-6) - 1)
+        figures = " ".join(f"{k} {v:.3f}" for k, v in row.items() if k in ("loss", "psnr", "lpips", "norm"))
+        return f"step {row['step']} {row['progress']:.0%} {figures} {speed:.0f} images/s, {left:.0f} min left"
+
+    def _print(self, line: str) -> None:
+        if self.console:
+            self.console.console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self.console:
+            self.console.stop()

@@ -1,0 +1,155 @@
+"""Where results go: `-o` as people mean it, decided and checked before any work.
+
+(nothing)        PROMPT-SEED.png in the current folder, never over an existing file (a number is appended)
+a.png            that file, its ending picks the format; an existing one is replaced only by force
+'out-{i}.png'    a template of {seed} {i} {prompt} {model}
+folder/          one file a picture
+-                stdout, PNG after PNG
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from genctl.errors import UsageError, WorldError, nearest
+
+FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif"}
+FIELDS = ("seed", "i", "prompt", "model")
+PORTS = tuple("0123456789¹²³")  # Windows takes COM¹ for a port as well
+RESERVED = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    "conin$",
+    "conout$",
+    *(kind + port for kind in ("com", "lpt") for port in PORTS),
+}
+MARKS = set(",.+=@#%&()'-_")  # of ASCII, beside letters and digits: safe on every system and in most shells
+JOINERS = "\u200c\u200d"  # within Persian words, and within an emoji of several
+EDGES = "-. " + JOINERS
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of a picture before it exists."""
+
+    i: int = 0
+    seed: int | str = 0
+    prompt: str = ""
+    model: str = ""
+
+
+def safe(text: str, most: int = 60) -> str:
+    """Text as one part of a file name: at most `most` bytes of UTF-8, no separator, control, leading dot, reserved name.
+
+    Any script stays readable; runs of what cannot stay become one "-". Empty text becomes "sample".
+    """
+    text = unicodedata.normalize("NFC", text[: 8 * most])  # macOS would take two spellings of one text for one name
+    text = re.sub("-{2,}", "-", "".join(mark if _kept(mark) else "-" for mark in text)).strip(EDGES)
+    text = f"_{text}" if text.split(".")[0].lower() in RESERVED else text
+    return text.encode()[:most].decode(errors="ignore").strip(EDGES) or "sample"
+
+
+def _kept(mark: str) -> bool:
+    if mark.isascii():
+        return mark.isalnum() or mark in MARKS
+    return unicodedata.category(mark)[0] in "LMNSP" or mark in JOINERS
+
+
+def format_of(path: Path) -> str:
+    """The picture format that a name's ending picks. Raises UsageError."""
+    form = FORMATS.get(path.suffix.lower())
+    if form is None:
+        raise UsageError(f"-o {path}: unknown ending {path.suffix!r}; use {', '.join(FORMATS)}, a folder, or -")
+    return form
+
+
+def plan(out: str | None, results: list[Result], force: bool, ending: str = ".png") -> list[Path]:
+    """The path of each result, with nothing written yet. Raises UsageError for a name that cannot work, WorldError for
+    a folder that cannot be written."""
+    own = [f"{safe(result.prompt or result.model)}-{result.seed}{ending}" for result in results]
+    if out == "":
+        raise UsageError("-o: empty; give a file name, a folder, or -")
+    if out is None:
+        paths = unique(map(Path, own))
+    elif out.endswith(("/", "\\")) or Path(out).is_dir():
+        paths = unique_within(Path(fill(out, result)) / name for result, name in zip(results, own, strict=True))
+    else:
+        paths = [Path(fill(out, result)) for result in results]
+        _refuse_collisions(out, paths)
+    for path in paths:
+        format_of(path)
+        check_writable(path, force)
+    return paths
+
+
+def _refuse_collisions(out: str, paths: list[Path]) -> None:
+    different = len({str(path).casefold() for path in paths})  # macOS and Windows tell no case apart
+    if different == 1 < len(paths):
+        raise UsageError(f"-o {out}: {len(paths)} pictures into one file; put {{i}} in it, or give a folder or --grid")
+    if different < len(paths):
+        raise UsageError(f"-o {out}: two results would have the same name; put {{i}} or {{seed}} in it")
+
+
+def fill(template: str, result: Result) -> str:
+    """The template with its fields filled in; a prompt is made safe first, so it cannot leave the folder."""
+    values = {"seed": str(result.seed), "i": str(result.i), "prompt": safe(result.prompt), "model": safe(result.model)}
+
+    def value(match: re.Match[str]) -> str:
+        if match.group(0) in ("{{", "}}"):
+            return match.group(0)[0]
+        name = match.group(1)
+        if name not in FIELDS:
+            known = ", ".join(f"{{{known}}}" for known in FIELDS)
+            raise UsageError(f"-o {template}: unknown field {{{name}}}{nearest(name, list(FIELDS))}; known: {known}")
+        return values[name]
+
+    return re.sub(r"\{\{|\}\}|\{([^{}]*)\}", value, template)
+
+
+def check_writable(path: Path, force: bool) -> None:
+    """Raise UsageError when the file exists and is not to be replaced, or can never be; WorldError without permission."""
+    if any(len(os.fsencode(part)) > 255 or "\0" in part for part in path.parts):
+        raise UsageError(f"-o {str(path)[:80]!r}...: a file name has at most 255 bytes, none of them zero")
+    if path.is_dir():
+        raise UsageError(f"-o {path}: a folder; give a file name")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"-o {path}: not a regular file; use -o - and redirect stdout")
+    if path.exists() and not force:
+        raise UsageError(f"-o {path}: exists already; -f replaces it")
+    folder = next(above for above in path.absolute().parents if above.exists())
+    if not folder.is_dir():
+        raise UsageError(f"-o {path}: {folder} is a file, not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise WorldError(f"-o {path}: no permission to write in {folder}")
+
+
+def unique(paths: Iterable[Path]) -> list[Path]:
+    """The paths, with a number appended where a file of that name exists already, or came before in the list."""
+    return _numbered(paths, besides_existing=True)
+
+
+def unique_within(paths: Iterable[Path]) -> list[Path]:
+    """A number appended where the same name came before in the list."""
+    return _numbered(paths, besides_existing=False)
+
+
+def _numbered(paths: Iterable[Path], besides_existing: bool) -> list[Path]:
+    taken: set[str] = set()
+    last: dict[Path, int] = {}
+    out = []
+    for path in paths:
+        candidate, number = path, last.get(path, 1)
+        while str(candidate).casefold() in taken or (besides_existing and os.path.lexists(candidate)):
+            number += 1
+            candidate = path.with_stem(f"{path.stem}-{number}")
+        taken.add(str(candidate).casefold())
+        last[path] = number
+        out.append(candidate)
+    return out

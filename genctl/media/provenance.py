@@ -1,0 +1,121 @@
+"""How a picture was made, kept within the picture.
+
+The key `genctl` holds the truth as JSON: version, model name and sha256, prompt, seed, steps, solver, guidance. A
+`parameters` line beside it is what other galleries read. PNG keeps both as text; WebP and JPEG as EXIF UserComment (the
+line) and XMP (the JSON); GIF as its comment. No path, host, user name or time is written; what is read is untrusted.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from genctl.media.pictures import open_picture
+
+USER_COMMENT, EXIF_IFD = 0x9286, 0x8769
+XMP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:genctl="https://genctl/ns/1.0/"><genctl:document>{}</genctl:document>'
+    '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+LABELS = {
+    "steps": "Steps", "solver": "Sampler", "guidance_scale": "CFG scale", "seed": "Seed", "size": "Size",
+    "model": "Model",
+}  # fmt: skip
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "version": str, "model": str, "sha256": str, "prompt": str, "negative": str, "solver": str, "size": str,
+    "seed": int, "steps": int, "guidance_scale": (int, float), "guidance_interval": list,
+}  # fmt: skip
+MOST_TEXT = 60_000  # bytes of JSON: a JPEG holds 64 KiB of XMP
+MOST_READ = 1 << 20  # characters of JSON that are parsed
+
+
+def parameters(document: dict[str, Any]) -> str:
+    """What web galleries read: prompt, negative prompt, then `Steps: 20, Sampler: Euler, CFG scale: 4, Seed: 1, ...`."""
+    lines = [str(document.get("prompt") or "")]
+    if document.get("negative"):
+        lines.append(f"Negative prompt: {document['negative']}")
+    shown = {key: document[key] for key in LABELS if document.get(key) is not None}
+    if "solver" in shown:
+        shown["solver"] = str(shown["solver"]).capitalize()
+    if "guidance_scale" in shown:
+        shown["guidance_scale"] = f"{shown['guidance_scale']:g}"
+    parts = [f"{LABELS[key]}: {value}" for key, value in shown.items()]
+    lines.append(", ".join([*parts, f"Version: genctl {document.get('version', '')}".rstrip()]))
+    return "\n".join(lines)
+
+
+def embed(document: dict[str, Any] | None, form: str) -> dict[str, Any]:
+    """Keyword arguments for Pillow's save that put `document` into a file ("png", "webp", "jpeg", "avif" or "gif").
+
+    The same document gives the same bytes. Its longest texts are shortened until it has at most 60,000 bytes.
+    """
+    if document is None:
+        return {}
+    text, document = _fitted(document)
+    line = parameters(document).replace("\0", " ")
+    if form == "png":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("genctl", text)
+        info.add_text("parameters", line)  # tEXt if Latin-1, which every gallery reads; else iTXt, by itself
+        return {"pnginfo": info}
+    if form == "gif":
+        return {"comment": text.encode()}
+    exif = Image.Exif()
+    exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + line.encode("utf-16-be")
+    return {"exif": exif.tobytes(), "xmp": XMP.format(html.escape(text, quote=False)).encode()}
+
+
+def _fitted(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The document as JSON of at most MOST_TEXT bytes in each of its disguises, and what it then holds."""
+    most = MOST_TEXT
+    while True:
+        short = {key: _clean(value)[:most] if isinstance(value, str) else value for key, value in document.items()}
+        text = json.dumps(short, sort_keys=True, ensure_ascii=False)
+        longest = max(len(html.escape(text, quote=False).encode()), len(parameters(short).encode("utf-16-be")))
+        if longest <= MOST_TEXT or most == 0:
+            return text, short
+        most //= 2
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()  # an argument that was not UTF-8 holds lone surrogates
+
+
+def read_provenance(data: bytes) -> dict[str, Any] | None:
+    """The document that `embed` put into a picture, or None. Never raises for a strange file.
+
+    It is a stranger's text, not ours: only the types of the known keys are as `embed` wrote them.
+    """
+    try:
+        text = _embedded(open_picture(data))
+        document = json.loads(text, parse_constant=_refuse) if text and len(text) <= MOST_READ else None
+    except Exception:  # an untrusted file may fail in any of Pillow's ways; then it says nothing of itself
+        return None
+    return document if isinstance(document, dict) and _plausible(document) else None
+
+
+def _embedded(image: Image.Image) -> str | None:
+    """The JSON that a picture carries; pixels are decoded only for a PNG, whose text may stand behind them."""
+    if image.format == "PNG":
+        if "genctl" not in image.info:
+            image.load()
+        return image.info.get("genctl")
+    if image.format == "GIF":
+        return image.info.get("comment", b"").decode()
+    found = re.search(rb"<genctl:document>(.*?)</genctl:document>", image.info.get("xmp") or b"", re.DOTALL)
+    return html.unescape(found.group(1).decode()) if found else None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _plausible(document: dict[str, Any]) -> bool:
+    typed = (isinstance(document[key], kind) for key, kind in TYPES.items() if document.get(key) is not None)
+    return all(typed) and not any(isinstance(document.get(key), bool) for key in TYPES)

@@ -1,0 +1,136 @@
+"""Streams, framed by ourselves: pictures as PNG after PNG (as ffmpeg's image2pipe), codes as one safetensors document
+after another. Each is given out as soon as it is whole, without reading a byte beyond it."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import IO
+
+from genctl import files
+from genctl.errors import InputError, ModelError, UsageError, nearest
+from genctl.media.pictures import GIVE, picture_files
+from genctl.media.png import PNG_END, PNG_START, png_chunks, read_exactly
+
+MOST_DOCUMENT = 1 << 28  # bytes of one code document (256 MiB); what claims more is no code of a picture
+MOST_FILE = 1 << 29  # bytes of one picture file; nobody's photograph, but a film with a wrong name
+
+
+def split_pngs(stream: IO[bytes], name: str = "stdin") -> Iterator[bytes]:
+    """The PNGs of a stream, one at a time. Raises InputError that says which picture is broken."""
+    for number in itertools.count(1):
+        data = b"".join(png_chunks(stream, f"{name}, picture {number}"))
+        if not data:
+            return
+        yield data
+
+
+def split_documents(stream: IO[bytes], name: str = "stdin") -> Iterator[bytes]:
+    """The safetensors documents of a stream, one at a time. Raises InputError that says which one is broken."""
+    for number in itertools.count(1):
+        prefix = read_exactly(stream, 8)
+        if not prefix:
+            return
+        where = f"{name}, codes {number}"
+        try:
+            raw = read_exactly(stream, files.header_length(prefix, where))
+            header = files.parse_header(prefix, raw, where)
+        except ModelError as error:
+            raise InputError(str(error)) from None
+        if header.data_bytes > MOST_DOCUMENT:
+            claim = f"claims {header.data_bytes >> 20} MiB of tensors"
+            raise InputError(f"{where}: {claim}, more than any code has; give codes written by `genctl encode`")
+        body = read_exactly(stream, header.data_bytes)
+        if len(body) < header.data_bytes:
+            raise InputError(f"{where}: cut off: {len(body)} of {header.data_bytes} bytes of tensors")
+        yield prefix + raw + body
+
+
+def pictures_from(sources: list[str]) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of each picture named: files, folders of pictures, `-` for a PNG stream on stdin.
+
+    Raises InputError for a missing file, a folder without pictures, an empty or broken stream.
+    """
+    for source in sources:
+        if source == "-":
+            yield from _stdin_pictures()
+        elif Path(source).is_dir():
+            inside = picture_files(Path(source))
+            if not inside:
+                raise InputError(f"{source}: no pictures in this folder; {GIVE}")
+            for file in inside:
+                yield str(file), read_file(file)
+        else:
+            yield from _file_pictures(source)
+
+
+def _stdin_pictures() -> Iterator[tuple[str, bytes]]:
+    number = 0
+    for number, data in enumerate(split_pngs(binary_stdin()), 1):
+        yield f"stdin, picture {number}", data
+    if not number:
+        raise InputError("stdin: empty; pipe PNG after PNG into it")
+
+
+def _file_pictures(source: str) -> Iterator[tuple[str, bytes]]:
+    """The picture of a file, or the pictures of a stream that was saved as a file (Pillow would see the first)."""
+    data = read_file(Path(source))
+    if data.startswith(PNG_START) and PNG_END + PNG_START in data:
+        for number, one in enumerate(split_pngs(io.BytesIO(data), source), 1):
+            yield f"{source}, picture {number}", one
+    else:
+        yield source, data
+
+
+def codes_from(source: str) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of each code document of a file, or of stdin for `-`. Raises InputError."""
+    name, empty = ("stdin" if source == "-" else source), True
+    with _opened(source) as stream:
+        for data in split_documents(stream, name):
+            empty = False
+            yield name, data
+    if empty:
+        raise InputError(f"{name}: empty; give codes written by `genctl encode`")
+
+
+def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
+    """A source open for reading; stdin is not ours to close."""
+    if source == "-":
+        return nullcontext(binary_stdin())
+    try:
+        return Path(source).open("rb")
+    except OSError as error:
+        raise _unreadable(Path(source), error) from None
+
+
+def read_file(path: Path) -> bytes:
+    """A file's bytes; InputError when it is missing, unreadable or larger than 512 MiB."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_FILE + 1)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if len(data) > MOST_FILE:
+        raise InputError(f"{path}: more than {MOST_FILE >> 20} MiB; {GIVE}")
+    return data
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    if not isinstance(error, FileNotFoundError):
+        return InputError(f"{path}: cannot be read ({error.strerror})")
+    try:
+        hint = nearest(path.name, [other.name for other in path.parent.iterdir()])
+    except OSError:
+        hint = f"; nor is there a folder {path.parent}"
+    return InputError(f"{path}: no such file{hint}")
+
+
+def binary_stdin() -> IO[bytes]:
+    """stdin for bytes; UsageError when nothing is piped into it."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("-: nothing is piped into stdin; pipe pictures or codes into it")
+    return sys.stdin.buffer

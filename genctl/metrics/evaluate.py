@@ -1,0 +1,109 @@
+"""Held-out figures of a model: a codec's reconstruction, a text model's concept retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genctl import files, hub
+from genctl.data.captions import with_style
+from genctl.data.folder import Entry
+from genctl.data.pictures import Pictures
+from genctl.draws import generator
+from genctl.errors import InputError
+from genctl.families.base import Family, Request
+from genctl.metrics.distance import psnr
+from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
+from genctl.metrics.retrieval import build_gallery, family_of, is_held_out, ranks, summary
+from genctl.nets.lpips import LPIPS
+
+Report = Callable[[int, int], None]
+
+
+@torch.inference_mode()
+def reconstruction(model: Family, pictures: Pictures) -> dict[str, Any]:
+    """PSNR (dB) and LPIPS of pictures encoded and decoded, means over all."""
+    tensors, _ = files.load_tensors(hub.resolve("lpips_alex", kind="part"))
+    lpips = LPIPS()
+    lpips.load_state_dict({key: value.float() for key, value in tensors.items()})
+    sums: dict[str, float] = {"psnr": 0.0, "lpips": 0.0, "l1": 0.0}
+    for chunk in pictures.pixels.split(16):
+        real = chunk.float() / 127.5 - 1
+        made = model.decode(model.encode(real)).cpu()
+        made = ((made + 1) * 127.5).round() / 127.5 - 1  # as a file would hold it
+        sums["psnr"] += float(psnr(made, real).sum())
+        sums["lpips"] += float(lpips(made, real).sum())
+        sums["l1"] += float((made - real).abs().mean((1, 2, 3)).sum())
+    return {"count": len(pictures)} | {key: round(value / len(pictures), 4) for key, value in sums.items()}
+
+
+def retrieval(
+    model: Family, pictures: Pictures, most: int, request: dict[str, Any], report: Report = lambda done, total: None
+) -> dict[str, Any]:
+    """Concept retrieval of drawn pictures for held-out (concept, style) pairs, held-out (concept, drawing) pairs and
+    trained pairs, at most `most` of each, beside the real pictures' own score (the ceiling) and chance."""
+    entries = [e for e in pictures.entries if e.concept and e.style]
+    if len({e.style for e in entries}) < 2:
+        raise InputError("concept retrieval needs a set where concepts are drawn in several styles (examples/emoji)")
+    net = extractor(model.device)
+    real = real_features(net, pictures)
+    row_of = {id(entry): row for row, entry in enumerate(pictures.entries)}
+    rows = torch.tensor([row_of[id(entry)] for entry in entries])
+    gallery = build_gallery(real[rows], [e.concept for e in entries], [e.style for e in entries])
+    out: dict[str, Any] = {
+        "extractor": EXTRACTOR, "concepts": len(gallery.concepts), "chance_top1": round(1 / len(gallery.concepts), 5),
+        **request,
+    }  # fmt: skip
+    groups = pairs(entries, most)
+    done, total = 0, sum(map(len, groups.values()))
+    for name, chosen in groups.items():
+        concepts, styles = [e.concept for e in chosen], [e.style for e in chosen]
+        drawn = draw(model, chosen, request, lambda count, before=done: report(before + count, total))
+        done += len(chosen)
+        made = features_of(net, drawn)
+        strict = name == "held_out_drawings"
+        ceiling = real[torch.tensor([row_of[id(entry)] for entry in chosen])]
+        out[name] = {
+            "drawn": summary(ranks(gallery, made, concepts, styles, strict)),
+            "ceiling": summary(ranks(gallery, ceiling, concepts, styles, strict)),
+            "by_style": by_style(ranks(gallery, made, concepts, styles, strict), styles),
+        }
+    return out
+
+
+def pairs(entries: list[Entry], most: int) -> dict[str, list[Entry]]:
+    """The groups of (concept, style) pairs to draw, each spread over the set by a fixed shuffle."""
+    held = [e for e in entries if e.held_out]
+    groups = {
+        "held_out": held,
+        "trained": [e for e in entries if not e.held_out],
+        "held_out_drawings": [e for e in entries if is_held_out(e.concept, family_of(e.style))],
+    }
+    chosen = {}
+    for name, group in groups.items():
+        order = torch.randperm(len(group), generator=generator("pairs", name))[:most].tolist()
+        chosen[name] = [group[index] for index in order]
+    return {name: group for name, group in chosen.items() if group}
+
+
+def draw(model: Family, entries: list[Entry], request: dict[str, Any], report: Callable[[int], None]) -> Tensor:
+    """One picture [N, 3, H, W] for each entry's caption with its style; entry i has seed i."""
+    prompts = [with_style(entry.captions[0], entry.style) for entry in entries]
+    parts = []
+    for part in model.sample(Request(seeds=list(range(len(prompts))), prompts=list(prompts), **request)):
+        if part.final:
+            parts.append(part.pictures)
+            report(part.start + len(part.pictures))
+    return torch.cat(parts)
+
+
+def by_style(found: Tensor, styles: list[str]) -> dict[str, float]:
+    """Top-1 share a style."""
+    shares = {}
+    for style in sorted(set(styles)):
+        mine = found[torch.tensor([name == style for name in styles])]
+        shares[style] = summary(mine).get("top1", 0.0)
+    return shares

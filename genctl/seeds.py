@@ -1,0 +1,29 @@
+"""Seeds as people give them; without torch, so that a wrong one is refused at once."""
+
+from __future__ import annotations
+
+import secrets
+
+from genctl.errors import UsageError
+
+MOST = 1 << 20  # seeds of one option
+
+
+def fresh_seed() -> int:
+    """A random seed short enough to retype, for when none was given."""
+    return secrets.randbelow(1 << 31)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`3,7,10-15` -> [3, 7, 10, ..., 15]. Raises UsageError."""
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            low, _, high = part.strip().partition("-")
+            span = range(int(low), int(high or low) + 1)
+            if not span or len(seeds) + len(span) > MOST:
+                raise ValueError
+            seeds += span
+    except ValueError:
+        raise UsageError(f"--seeds {text}: wants numbers and ranges, for example 3,7,10-15") from None
+    return seeds
