@@ -19,6 +19,9 @@ from genctl.errors import GenctlError, InputError
 from genctl.media import pictures as media
 from genctl.media.pictures import fit, picture_files, read_picture, to_float, to_image, to_tensor, to_uint8
 
+# genctl sets these filters for the process; pytest puts its own in their place
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+
 
 def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
     out = io.BytesIO()
@@ -164,7 +167,7 @@ def test_a_decompression_bomb_is_refused_before_it_unfolds(monkeypatch: pytest.M
 
 def test_a_png_that_lacks_its_end_is_refused() -> None:
     data = encoded(noise(), "PNG")
-    for cut in (1, 4, 12, 13, len(data) - 4):
+    for cut in (1, 4, 12, 13, len(data) - 9):
         with pytest.raises(InputError, match="cut off"):
             read_picture(data[:-cut], "a.png")
 
@@ -214,7 +217,7 @@ def test_fit_crops_the_middle_or_pads_with_white() -> None:
     assert fit(image, 2, "crop").getcolors() == [(4, (0, 0, 255))]
     padded = fit(image, 6, "pad")
     assert [padded.getpixel((0, y))[1] for y in (0, 1, 2, 3, 4, 5)] == [255, 255, 0, 0, 255, 255]
-    assert fit(image.crop((0, 0, 2, 2)), 2) .tobytes() == image.crop((0, 0, 2, 2)).tobytes()
+    assert fit(image.crop((0, 0, 2, 2)), 2).tobytes() == image.crop((0, 0, 2, 2)).tobytes()
 
 
 def test_a_folder_is_listed_by_name_without_what_systems_leave_behind(tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""Writing: every format back to its pixels, sheets by position, files whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from genctl import files
+from genctl.errors import UsageError, WorldError
+from genctl.media.pictures import read_picture, to_image
+from genctl.media.stream import split_pngs
+from genctl.media.write import Writer, encode_animation, encode_picture, grid, strip, write_picture, write_stdout
+
+
+def noise(seed: int = 0, width: int = 21, height: int = 13) -> Image.Image:
+    return Image.frombytes("RGB", (width, height), random.Random(seed).randbytes(3 * width * height))
+
+
+def flat(*levels: float) -> torch.Tensor:
+    return torch.stack([torch.full((3, 2, 3), level) for level in levels])
+
+
+@pytest.mark.parametrize("form", ["png", "webp"])
+def test_lossless_forms_give_back_every_pixel(form: str) -> None:
+    data = encode_picture(noise(), form)
+    assert Image.open(io.BytesIO(data)).format == form.upper()
+    assert read_picture(data, "a").tobytes() == noise().tobytes()
+
+
+def test_jpeg_is_near_and_gif_keeps_few_colours() -> None:
+    smooth = Image.linear_gradient("L").convert("RGB").resize((64, 64))
+    read = read_picture(encode_picture(smooth, "jpeg"), "a")
+    assert max(abs(a - b) for a, b in zip(read.tobytes(), smooth.tobytes(), strict=True)) <= 4
+    assert read_picture(encode_picture(smooth.quantize(64).convert("RGB"), "gif"), "a").tobytes() == (
+        smooth.quantize(64).convert("RGB").tobytes()
+    )
+
+
+@pytest.mark.parametrize(("form", "near"), [("webp", 12), ("gif", 0), ("png", 0)])
+def test_animations_have_their_frames_times_and_loop(form: str, near: int) -> None:
+    colours = [(200, 0, 0), (0, 150, 0), (0, 0, 250)]
+    data = encode_animation([Image.new("RGB", (16, 16), colour) for colour in colours], form, 120)
+    image = Image.open(io.BytesIO(data))
+    assert (image.n_frames, image.info.get("loop")) == (3, 0)
+    for index, colour in enumerate(colours):
+        image.seek(index)
+        image.load()
+        assert image.info["duration"] == 120
+        pixel = image.convert("RGB").getpixel((8, 8))
+        assert all(abs(a - b) <= near for a, b in zip(pixel, colour, strict=True))
+
+
+def test_grid_places_every_picture_in_reading_order() -> None:
+    sheet = grid(flat(-1, -0.5, 0, 0.5, 1), gap=2)  # five pictures of 3x2: 3 columns, 2 rows
+    assert sheet.size == (3 * 3 + 2 * 2, 2 * 2 + 2)
+    assert [sheet.getpixel((x, 0))[0] for x in (0, 5, 10)] == [0, 64, 128]
+    assert [sheet.getpixel((x, 5))[0] for x in (0, 5, 10)] == [191, 255, 255]
+    assert sheet.getpixel((3, 0)) == (255, 255, 255)
+    assert grid(flat(0, 0), columns=8, gap=1).size == (7, 2)  # no empty columns
+    assert grid(flat(0)).tobytes() == to_image(flat(0)[0]).tobytes()
+
+
+def test_strip_is_one_row() -> None:
+    row = strip(flat(-1, 1))
+    assert row.size == (6, 2)
+    assert [row.getpixel((x, 1))[0] for x in (0, 2, 3, 5)] == [0, 0, 255, 255]
+
+
+def test_writer_puts_pictures_at_their_paths(tmp_path: Path) -> None:
+    paths = [tmp_path / "new" / "a.png", tmp_path / "b.webp"]
+    writer = Writer(paths)
+    assert [writer.put(noise(seed), {"seed": seed}) for seed in (0, 1)] == paths
+    assert [read_picture(path.read_bytes(), "a").tobytes() for path in paths] == [noise(0).tobytes(), noise(1).tobytes()]
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["a.png", "b.webp"]
+
+
+class Stdout:
+    def __init__(self, terminal: bool) -> None:
+        self.buffer, self.terminal = io.BytesIO(), terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def test_writer_streams_to_stdout_but_not_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = Stdout(terminal=False)
+    monkeypatch.setattr(sys, "stdout", pipe)
+    writer = Writer(None)
+    assert [writer.put(noise(seed)) for seed in range(3)] == [None] * 3
+    pipe.buffer.seek(0)
+    got = [read_picture(data, "a").tobytes() for data in split_pngs(pipe.buffer)]
+    assert got == [noise(seed).tobytes() for seed in range(3)]
+    terminal = Stdout(terminal=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    for attempt in (lambda: Writer(None), lambda: write_stdout(b"x")):
+        with pytest.raises(UsageError, match="stdout is a terminal"):
+            attempt()
+    assert terminal.buffer.getvalue() == b""
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    write_picture(path, noise(0))
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(WorldError, match="No space left"):
+        write_picture(path, noise(1))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

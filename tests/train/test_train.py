@@ -1,0 +1,243 @@
+"""The trainer: exact resume, skipped and diverged steps, the schedule, the moving average, the run folder's lock."""
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from genctl import files
+from genctl.data.pictures import DataConfig, load
+from genctl.errors import DivergedError, UsageError
+from genctl.families.vae import VAE, LossConfig, NetConfig, VAEConfig
+from genctl.train.loop import Trainer
+from genctl.train.optim import PowerEMA, TrainConfig, make_optimiser, power_of_width, rate, update
+from genctl.train.run import Run
+from helpers import shape_folder
+
+TINY = VAEConfig(
+    pixels=32,
+    net=NetConfig(channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), latent=2),
+    loss=LossConfig(perceptual=0.0, adversarial_from=0.5, critic_width=4),
+)
+
+
+def trainer(tmp_path: Path, folder: Path, steps: int, **settings: object) -> Trainer:
+    torch.manual_seed(0)
+    config = TrainConfig(steps=steps, batch=4, warmup=2, log_steps=2, precision="fp32", **settings)  # type: ignore[arg-type]
+    model = VAE(TINY)
+    pictures = load(shape_folder(tmp_path / "data"), 32, DataConfig())
+    source = model.source(pictures.split(False), torch.device("cpu"))
+    run = Run(folder)
+    run.begin({"config": 1}, False)
+    return Trainer(model, source, None, run, config, seed=3)
+
+
+def weights(made: Trainer) -> list[torch.Tensor]:
+    return [*made.model.state_dict().values(), *made.ema.average]
+
+
+@pytest.fixture(autouse=True)
+def no_perceptual(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VAE, "perceptual", lambda self: lambda a, b: torch.zeros(len(a)))
+
+
+def test_resume_is_exact(tmp_path: Path) -> None:
+    whole = trainer(tmp_path, tmp_path / "whole", 8)
+    for _ in range(8):
+        whole.advance()
+    first = trainer(tmp_path, tmp_path / "cut", 8)
+    for _ in range(5):
+        first.advance()
+    first.run.save_state(first.step, first.tensors(), 0.1)
+    second = trainer(tmp_path, tmp_path / "cut", 8)
+    second.resume()
+    assert second.step == 5
+    for _ in range(3):
+        second.advance()
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
+
+
+def test_critic_learns_only_in_its_phase(tmp_path: Path) -> None:
+    made = trainer(tmp_path, tmp_path / "run", 8)
+    before = [p.clone() for p in made.model.critic.parameters()]
+    for _ in range(4):
+        made.advance()
+    assert all(torch.equal(a, b) for a, b in zip(before, made.model.critic.parameters(), strict=True))
+    for _ in range(2):
+        made.advance()
+    assert not all(torch.equal(a, b) for a, b in zip(before, made.model.critic.parameters(), strict=True))
+
+
+def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
+    made = trainer(tmp_path, tmp_path / "run", 6)
+    made.train(lambda: {"title": "t"}, lambda row: None)
+    document = files.read_header(tmp_path / "run/model.safetensors").document
+    assert document["family"] == "vae"
+    assert document["training"]["steps"] == 6
+    assert not [key for key in files.load_tensors(tmp_path / "run/model.safetensors")[0] if key.startswith("critic")]
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    assert (tmp_path / "run/samples/00000006.png").exists()
+    made.run.trim_metrics(4)
+    assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_gradients_that_are_not_finite_change_nothing() -> None:
+    layer = torch.nn.Linear(3, 3)
+    optimiser = make_optimiser(layer, TrainConfig())
+    layer(torch.ones(1, 3)).sum().backward()
+    update(optimiser, TrainConfig(), 0.1)
+    before = [p.clone() for p in layer.parameters()]
+    layer(torch.full((1, 3), math.nan)).sum().backward()
+    _, skipped = update(optimiser, TrainConfig(), 0.1)
+    assert skipped == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
+    layer(torch.ones(1, 3)).sum().backward()
+    assert update(optimiser, TrainConfig(), 0.1)[1] == 0
+    assert not torch.equal(before[0], layer.weight)
+
+
+def test_update_is_clipped_adamw() -> None:
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
+    theirs.load_state_dict(ours.state_dict())
+    config = TrainConfig(weight_decay=0.1, clip=0.5)
+    optimiser = make_optimiser(ours, config)
+    groups = [{"params": [theirs.weight], "weight_decay": 0.1}, {"params": [theirs.bias], "weight_decay": 0.0}]
+    plain = torch.optim.AdamW(groups, lr=0.01, betas=config.betas, eps=1e-8, foreach=False, fused=False)
+    for step in range(5):
+        x = torch.randn(8, 4) * (step + 1)
+        for layer in (ours, theirs):
+            layer(x).square().sum().backward()
+        update(optimiser, config, 0.01)
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
+        plain.step()
+        plain.zero_grad()
+    assert torch.allclose(ours.weight, theirs.weight, atol=1e-6)
+    assert torch.allclose(ours.bias, theirs.bias, atol=1e-6)
+
+
+def test_divergence_ends_the_run_and_names_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trainer(tmp_path, tmp_path / "run", 100)
+    made.advance()
+    made.run.save_state(made.step, made.tensors(), 0.0)
+    saved = weights(made)
+    saved = [tensor.clone() for tensor in saved]
+
+    def diverged(batch: dict, draw: torch.Generator, progress: float) -> Iterator:
+        yield "model", made.model.decoder(torch.full((1, 2, 4, 4), math.inf)).sum(), {}
+
+    monkeypatch.setattr(made.model, "training_step", diverged)
+    with pytest.raises(DivergedError, match="state-00000001"):
+        made.train(lambda: {}, lambda row: None)
+    assert made.step == 11
+    assert all(torch.isfinite(p).all() for p in made.model.parameters())
+
+
+def test_schedule() -> None:
+    config = TrainConfig(learning_rate=1.0, warmup=10, decay=0.25)
+    assert rate(config, 0, 0.0) == pytest.approx(0.1)
+    assert rate(config, 9, 0.1) == 1.0
+    assert rate(config, 50, 0.5) == 1.0
+    assert rate(config, 80, 0.875) == pytest.approx(0.5)
+    assert rate(config, 100, 1.0) == 0.0
+
+
+def test_power_average_against_its_closed_form() -> None:
+    """Weights of the average at step T are proportional to increments of t^(g+1) (EDM2, section 3.1)."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    ema = PowerEMA(layer, 0.1)
+    values = torch.randn(200, dtype=torch.float64)
+    for step, value in enumerate(values, 1):
+        layer.weight.data.fill_(float(value))
+        ema.update(step)
+    steps = torch.arange(1, 201, dtype=torch.float64)
+    power = ema.power + 1
+    shares = torch.empty(200, dtype=torch.float64)
+    remaining = 1.0
+    for index in range(199, -1, -1):
+        keep = (1 - 1 / float(steps[index])) ** power
+        shares[index], remaining = remaining * (1 - keep), remaining * keep
+    assert float(ema.average[0]) == pytest.approx(float((shares * values).sum()), abs=1e-5)
+    mean = float((shares * steps).sum())
+    spread = math.sqrt(float((shares * (steps - mean) ** 2).sum()))
+    assert spread / 200 == pytest.approx(0.1, rel=0.02)
+    assert power_of_width(0.05) == pytest.approx(16.97, abs=0.01)  # the paper's value
+
+
+def test_a_changed_run_is_shown_and_refused(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    run.begin({"train": {"batch": 64}, "seed": 0}, False)
+    with pytest.raises(UsageError, match=r"train\.batch: 64 -> 32"):
+        run.begin({"train": {"batch": 32}, "seed": 0}, False)
+    run.begin({"train": {"batch": 32}, "seed": 0}, True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/letter.txt").write_text("x")
+    with pytest.raises(UsageError, match="not a run"):
+        Run(tmp_path / "other").begin({}, False)
+
+
+def test_begin_within_the_lock_on_a_new_folder(tmp_path: Path) -> None:
+    """The lock file alone must not make a new folder look used."""
+    run = Run(tmp_path / "run")
+    with run.locked():
+        assert run.begin({"a": 1}, False) is False
+
+
+def test_a_second_process_is_refused_and_a_dead_one_replaced(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    with run.locked(), pytest.raises(UsageError, match=f"process {os.getpid()} on {socket.gethostname()}"), run.locked():
+        pass
+    assert not (tmp_path / "run/lock").exists()
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
+    (tmp_path / "run/lock").write_text(f"{done.stdout.strip()} {socket.gethostname()}")
+    with run.locked():
+        pass
+
+
+def test_a_damaged_state_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    run.begin({}, False)
+    for step in (1, 2, 3):
+        run.save_state(step, {"x": torch.tensor([float(step)])}, 0.5)
+    assert len(run.states()) == 2
+    run.states()[-1].write_bytes(b"broken")
+    step, _, tensors = run.load_state()
+    assert (step, float(tensors["x"])) == (2, 2.0)
+
+
+@pytest.mark.slow
+def test_kill_at_any_moment_then_the_same_command(tmp_path: Path) -> None:
+    """kill -9 during a run of the real command, resumed until done: the same bytes as the undisturbed run."""
+    data = shape_folder(tmp_path / "data")
+
+    def command(run: Path) -> list[str]:
+        sets = ["model.net.channels=[8,8]", "model.net.encoder_blocks=[1,1]", "model.net.decoder_blocks=[1,1]",
+                "model.pixels=32", "train.save_minutes=0.003", "train.batch=4", "model.loss.adversarial_from=1.0"]  # fmt: skip
+        overrides = [part for text in sets for part in ("--set", text)]
+        return [sys.executable, "-m", "genctl", "train", "--model", "vae", str(data), "-o", str(run), "--steps", "60",
+                "--threads", "1", *overrides]  # fmt: skip
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    kills = 0
+    for attempt in range(30):
+        process = subprocess.Popen(command(tmp_path / "cut"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            if process.wait(timeout=4 + 0.37 * attempt) == 0:
+                break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            time.sleep(0.1)
+    assert kills >= 2
+    whole, cut = (files.load_tensors(tmp_path / name / "model.safetensors")[0] for name in ("whole", "cut"))
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
