@@ -41,6 +41,12 @@ class DivergedError(GenctlError):
     exit_code = 6
 
 
+class PipeClosedError(GenctlError):
+    """The reader of our stdout has had enough (`| head -1`): an end, not an error."""
+
+    exit_code = 0
+
+
 def nearest(word: str, known: list[str]) -> str:
     """`' (did you mean "x"?)'` when a known word is close to `word`, else an empty string."""
     import difflib

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -9,3 +10,40 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache."""
     monkeypatch.setenv("GENCTL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small models with random weights, tiny-vae and tiny-ldm, that commands can name through GENCTL_MODELS."""
+    import torch
+    from genctl.families.base import save
+    from genctl.families.ldm import LDM, LDMConfig
+    from genctl.families.vae import VAE, NetConfig, VAEConfig
+    from genctl.nets.dit import DiTConfig
+
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    vae = VAE(VAEConfig(pixels=32, net=NetConfig((8, 8), (1, 1), (1, 1), latent=2)))
+    ldm = LDM(
+        LDMConfig(32, codec="tiny-vae", channels=2, factor=4, net=DiTConfig(width=64, depth=2, heads=2, text_slots=8))
+    )
+    with torch.no_grad():
+        for parameter in [*vae.parameters(), *ldm.net.parameters()]:
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    before = os.environ.get("GENCTL_MODELS")
+    os.environ["GENCTL_MODELS"] = str(folder)
+    kept = {key: value for key, value in vae.state_dict().items() if not key.startswith("critic.")}
+    save(vae, folder / "tiny-vae.safetensors", kept, {})
+    ldm.codec(), ldm.text()
+    save(ldm, folder / "tiny-ldm.safetensors", ldm.state_dict(), {})
+    if before is None:
+        del os.environ["GENCTL_MODELS"]
+    return folder
+
+
+@pytest.fixture
+def models(model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of the small models, named by GENCTL_MODELS, with the test's own folder as the current one."""
+    monkeypatch.setenv("GENCTL_MODELS", str(model_folder))
+    monkeypatch.chdir(tmp_path)
+    return model_folder

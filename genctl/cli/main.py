@@ -10,7 +10,7 @@ import typer
 
 from genctl import __version__
 from genctl.cli import codes, evaluate, interpolate, models, sample, train
-from genctl.errors import GenctlError
+from genctl.errors import GenctlError, PipeClosedError
 
 app = typer.Typer(
     name="genctl",
@@ -54,8 +54,8 @@ def execute(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("genctl: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader has had enough: no error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except PipeClosedError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the final flush would fail again
         return 0
     except Exception as error:
         if debug:

@@ -65,11 +65,12 @@ def sample(
     shared.require(settings["model"], "sample", text=text)
     results = [names.Result(i, job.seed, job.prompt, settings["model"]) for i, job in enumerate(jobs)]
     paths = [] if output == "-" else names.plan(output, results[:1] if grid else results, force)
-    if settings["seed"] is None and seeds is None and like is None:
-        shared.remark(f"seed {jobs[0].seed}", quiet)
     family = shared.load(settings["model"], device)
     _warn_cut(family, [job.prompt for job in jobs], quiet)
-    _draw(family, _request(settings, jobs, batch, preview, dtype), jobs, settings, paths, grid, as_json, quiet, no_metadata)
+    request = _request(settings, jobs, batch, preview, dtype)
+    if settings["seed"] is None and seeds is None:
+        shared.remark(f"seed {jobs[0].seed}", quiet)
+    _draw(family, request, jobs, settings, paths, grid, as_json, quiet, no_metadata)
 
 
 def _interval(text: str | None) -> tuple[float, float] | None:
@@ -109,7 +110,6 @@ def _jobs(settings: dict[str, Any], seeds: str | None, count: int, prompts: str 
     if seeds is not None:
         return [Job(settings["prompt"], seed) for seed in parse_seeds(seeds)]
     first = fresh_seed() if settings["seed"] is None else settings["seed"]
-    settings["seed_drawn"] = first
     return [Job(settings["prompt"], first + i) for i in range(count)]
 
 

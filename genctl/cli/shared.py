@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genctl import __version__, files, hub
-from genctl.errors import UsageError, nearest
+from genctl.errors import PipeClosedError, UsageError, nearest
 
 if TYPE_CHECKING:
     from genctl.families.base import Family
@@ -117,7 +117,10 @@ def remark(text: str, quiet: bool = False) -> None:
 
 def result(path: Path | str, as_json: bool, **facts: Any) -> None:
     """Say on stdout what was made: the path, or with --json one document."""
-    print(json.dumps({"path": str(path)} | facts, ensure_ascii=False) if as_json else path, flush=True)
+    try:
+        print(json.dumps({"path": str(path)} | facts, ensure_ascii=False) if as_json else path, flush=True)
+    except BrokenPipeError:
+        raise PipeClosedError from None
 
 
 def made_by(model: Family, name: str, **facts: Any) -> dict[str, Any]:

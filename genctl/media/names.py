@@ -46,9 +46,9 @@ class Result:
 
 
 def safe(text: str, most: int = 60) -> str:
-    """Text as one part of a file name: at most `most` bytes of UTF-8, no separator, control, leading dot, reserved name.
+    """Text as one part of a file name: no separator, control, leading dot or reserved name; `most` bytes of UTF-8.
 
-    Any script stays readable; runs of what cannot stay become one "-". Empty text becomes "sample".
+    Any script stays readable; a run of what cannot stay becomes one "-". Empty text becomes "sample".
     """
     text = unicodedata.normalize("NFC", text[: 8 * most])  # macOS would take two spellings of one text for one name
     text = re.sub("-{2,}", "-", "".join(mark if _kept(mark) else "-" for mark in text)).strip(EDGES)
@@ -78,13 +78,14 @@ def plan(out: str | None, results: list[Result], force: bool, ending: str = ".pn
         raise UsageError("-o: empty; give a file name, a folder, or -")
     if out is None:
         paths = unique(map(Path, own))
-    elif out.endswith(("/", "\\")) or Path(out).is_dir():
+    elif out.endswith(("/", "\\")) or os.path.isdir(out):
         paths = unique_within(Path(fill(out, result)) / name for result, name in zip(results, own, strict=True))
     else:
         paths = [Path(fill(out, result)) for result in results]
-        _refuse_collisions(out, paths)
     for path in paths:
         format_of(path)
+    _refuse_collisions(out or "", paths)
+    for path in paths:
         check_writable(path, force)
     return paths
 
@@ -114,16 +115,16 @@ def fill(template: str, result: Result) -> str:
 
 
 def check_writable(path: Path, force: bool) -> None:
-    """Raise UsageError when the file exists and is not to be replaced, or can never be; WorldError without permission."""
+    """Raise UsageError when the file exists and is not to be replaced, or can never be; WorldError if not permitted."""
     if any(len(os.fsencode(part)) > 255 or "\0" in part for part in path.parts):
         raise UsageError(f"-o {str(path)[:80]!r}...: a file name has at most 255 bytes, none of them zero")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"-o {path}: a folder; give a file name")
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not path.is_file():
         raise UsageError(f"-o {path}: not a regular file; use -o - and redirect stdout")
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:
         raise UsageError(f"-o {path}: exists already; -f replaces it")
-    folder = next(above for above in path.absolute().parents if above.exists())
+    folder = next(above for above in path.absolute().parents if os.path.exists(above))
     if not folder.is_dir():
         raise UsageError(f"-o {path}: {folder} is a file, not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):

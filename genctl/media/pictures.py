@@ -115,7 +115,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
 
 
 def fit(image: Image.Image, size: int, how: Literal["crop", "pad"] = "crop") -> Image.Image:
-    """A size x size picture: the short side resized and the middle cropped, or the long side resized and white added."""
+    """A size x size picture: short side resized and middle cropped, or long side resized and white added around."""
     if image.size == (size, size):
         return image
     if how == "crop":
@@ -148,5 +148,6 @@ def to_image(picture: Tensor) -> Image.Image:
     from genctl.files import tensor_bytes
 
     pixels = to_uint8(picture) if picture.is_floating_point() else picture
+    assert str(pixels.dtype) == "torch.uint8", f"a picture of {pixels.dtype}"
     height, width = pixels.shape[-2:]
     return Image.frombytes("RGB", (width, height), tensor_bytes(pixels.permute(1, 2, 0).cpu().contiguous()))

@@ -36,7 +36,7 @@ MOST_READ = 1 << 20  # characters of JSON that are parsed
 
 
 def parameters(document: dict[str, Any]) -> str:
-    """What web galleries read: prompt, negative prompt, then `Steps: 20, Sampler: Euler, CFG scale: 4, Seed: 1, ...`."""
+    """What galleries read: prompt, negative prompt, then `Steps: 20, Sampler: Euler, CFG scale: 4, Seed: 1, ...`."""
     lines = [str(document.get("prompt") or "")]
     if document.get("negative"):
         lines.append(f"Negative prompt: {document['negative']}")
@@ -117,5 +117,8 @@ def _refuse(constant: str) -> None:
 
 
 def _plausible(document: dict[str, Any]) -> bool:
-    typed = (isinstance(document[key], kind) for key, kind in TYPES.items() if document.get(key) is not None)
-    return all(typed) and not any(isinstance(document.get(key), bool) for key in TYPES)
+    known = {key: document[key] for key in TYPES if document.get(key) is not None}
+    interval = known.get("guidance_interval", [0, 1])
+    return all(isinstance(value, TYPES[key]) and not isinstance(value, bool) for key, value in known.items()) and (
+        len(interval) == 2 and all(isinstance(end, (int, float)) for end in interval)
+    )

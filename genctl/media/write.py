@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from genctl.errors import UsageError
+from genctl.errors import PipeClosedError, UsageError
 from genctl.files import write_whole
 from genctl.media.names import format_of
 from genctl.media.pictures import to_image
@@ -106,5 +106,8 @@ def refuse_terminal() -> None:
 def write_stdout(data: bytes) -> None:
     """Bytes to stdout, at once; a terminal is refused."""
     refuse_terminal()
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise PipeClosedError from None

@@ -2,6 +2,9 @@
 
 Batch normalisation is folded into the convolutions by the converter (examples/weights/efficientnet.py). A Frechet
 distance on these features is not FID (which is Inception's) and must not be compared with one.
+
+Fastest on a CPU with `.to(memory_format=torch.channels_last)`. With `.to(torch.bfloat16)` as well it is about twice as
+fast again, and features move by 2 to 5 % of their length: for looking, not for a figure that is to be reported.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ class SameConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
         down, across = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:])
+        if down == across and down % 2 == 0:  # even on all sides: the convolution pads, which saves a copy
+            return F.conv2d(x, self.weight, self.bias, self.stride, padding=down // 2, groups=self.groups)
         x = F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
         return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
 
@@ -43,14 +48,17 @@ class Inverted(nn.Module):
         self.project = SameConv(hidden, after, 1)
         self.shortcut = stride == 1 and before == after
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu6(self.expand(x)) if self.expand is not None else x
-        y = self.project(F.relu6(self.depthwise(y)))
+    def forward(self, x: Tensor) -> Tensor:  # [B, before, h, w]
+        y = F.relu6(self.expand(x), inplace=True) if self.expand is not None else x  # [B, hidden, h, w]
+        y = self.project(F.relu6(self.depthwise(y), inplace=True))  # [B, after, h / stride, w / stride]
         return x + y if self.shortcut else y
 
 
 class EfficientNetLite0(nn.Module):
-    """Pictures [B, 3, H, W] in [-1, 1] -> features [B, 1280]."""
+    """Pictures [B, 3, H, W] in [-1, 1] -> float32 features [B, 1280], all in [0, 6].
+
+    Pictures of any size are brought to 224 x 224 (bicubic, antialiased where they shrink); oblong ones are squeezed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,9 +72,11 @@ class EfficientNetLite0(nn.Module):
         self.head = SameConv(320, FEATURES, 1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        size = (PIXELS, PIXELS)
-        if pictures.shape[-2:] != size:
-            pictures = F.interpolate(pictures, size=size, mode="bicubic")
-        x = ((pictures + 1) * 127.5 - 127) / 128
-        x = x.to(self.head.weight.dtype).contiguous(memory_format=torch.channels_last)
-        return F.relu6(self.head(self.blocks(F.relu6(self.stem(x))))).float().mean((2, 3))
+        height, width = pictures.shape[-2:]
+        if (height, width) != (PIXELS, PIXELS):
+            shrinks = height > PIXELS or width > PIXELS
+            pictures = F.interpolate(pictures, size=(PIXELS, PIXELS), mode="bicubic", antialias=shrinks)
+        x = ((pictures + 1) * 127.5 - 127) / 128  # the Lite networks' own normalisation of 0..255
+        x = x.to(self.head.weight.dtype).contiguous(memory_format=torch.channels_last)  # [B, 3, 224, 224]
+        x = self.blocks(F.relu6(self.stem(x), inplace=True))  # [B, 320, 7, 7]
+        return F.relu6(self.head(x), inplace=True).float().mean((2, 3))  # [B, 1280]

@@ -57,17 +57,17 @@ def test_animations_have_their_frames_times_and_loop(form: str, near: int) -> No
 
 
 def test_grid_places_every_picture_in_reading_order() -> None:
-    sheet = grid(flat(-1, -0.5, 0, 0.5, 1), gap=2)  # five pictures of 3x2: 3 columns, 2 rows
+    sheet = grid(flat(-1.0, -0.5, 0.0, 0.5, 1.0), gap=2)  # five pictures of 3x2: 3 columns, 2 rows
     assert sheet.size == (3 * 3 + 2 * 2, 2 * 2 + 2)
     assert [sheet.getpixel((x, 0))[0] for x in (0, 5, 10)] == [0, 64, 128]
     assert [sheet.getpixel((x, 5))[0] for x in (0, 5, 10)] == [191, 255, 255]
     assert sheet.getpixel((3, 0)) == (255, 255, 255)
-    assert grid(flat(0, 0), columns=8, gap=1).size == (7, 2)  # no empty columns
-    assert grid(flat(0)).tobytes() == to_image(flat(0)[0]).tobytes()
+    assert grid(flat(0.0, 0.0), columns=8, gap=1).size == (7, 2)  # no empty columns
+    assert grid(flat(0.0)).tobytes() == to_image(flat(0.0)[0]).tobytes()
 
 
 def test_strip_is_one_row() -> None:
-    row = strip(flat(-1, 1))
+    row = strip(flat(-1.0, 1.0))
     assert row.size == (6, 2)
     assert [row.getpixel((x, 1))[0] for x in (0, 2, 3, 5)] == [0, 0, 255, 255]
 
@@ -76,7 +76,10 @@ def test_writer_puts_pictures_at_their_paths(tmp_path: Path) -> None:
     paths = [tmp_path / "new" / "a.png", tmp_path / "b.webp"]
     writer = Writer(paths)
     assert [writer.put(noise(seed), {"seed": seed}) for seed in (0, 1)] == paths
-    assert [read_picture(path.read_bytes(), "a").tobytes() for path in paths] == [noise(0).tobytes(), noise(1).tobytes()]
+    assert [read_picture(path.read_bytes(), "a").tobytes() for path in paths] == [
+        noise(0).tobytes(),
+        noise(1).tobytes(),
+    ]
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["a.png", "b.webp"]
 
 
@@ -104,7 +107,9 @@ def test_writer_streams_to_stdout_but_not_to_a_terminal(monkeypatch: pytest.Monk
     assert terminal.buffer.getvalue() == b""
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.png"
     write_picture(path, noise(0))
     before = path.read_bytes()

