@@ -6,7 +6,9 @@ what is not a whole picture is an InputError that names it.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,13 +25,15 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp", ".tif", ".
 READERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # by name: Pillow would hand an EPS to Ghostscript
 GIVE = "give a PNG, JPEG, WebP or GIF"
 SKIPPED = {"Thumbs.db", "__MACOSX", ".ipynb_checkpoints"}
-MOST_PIXELS = 110_000_000  # 880 MB while alpha is laid on white; above, a file is taken for a decompression bomb
+MOST_PIXELS = 110_000_000  # 880 MB while a picture is turned or laid on white; above, it is taken for a bomb
+BAND = 256  # rows that are laid on white at a time
 
 # Once, for the process: readers run in threads, where warnings.catch_warnings would race. What Pillow only warns of is
 # said by our own errors, or does not matter for the pixels (a damaged EXIF block).
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its remarks on bad files go to stderr by themselves
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -77,10 +81,9 @@ def open_picture(data: bytes) -> Image.Image:
 
 def upright(image: Image.Image) -> Image.Image:
     """The picture turned as its EXIF says; one whose EXIF cannot be read stays as it is."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are whole; a damaged camera block is no reason to refuse them
-        return image
+    with contextlib.suppress(Exception):  # the pixels are whole; a damaged camera block is no reason to refuse them
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -90,10 +93,20 @@ def on_white(image: Image.Image) -> Image.Image:
     """
     if image.mode == "F" or (image.mode == "I" and not 0 <= _extremes(image)[0] <= _extremes(image)[1] < 1 << 16):
         raise ValueError("its pixels are 32-bit numbers; save it with 8 or 16 bits")
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    whole = Image.new("RGB", image.size)
+    for top in range(0, image.height, BAND):  # a large picture in three copies would fill the memory
+        band = image.crop((0, top, image.width, min(top + BAND, image.height)))
+        whole.paste(_band_on_white(band), (0, top))
+    return whole
+
+
+def _band_on_white(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_16_bits(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        upper = image if image.mode == "RGBA" else image.convert("RGBA")
+        upper = image.convert("RGBA")
         lower = Image.new("RGB", upper.size, "white")
         lower.paste(upper, mask=upper)
         return lower

@@ -3,6 +3,7 @@ after another. Each is given out as soon as it is whole, without reading a byte 
 
 from __future__ import annotations
 
+import difflib
 import io
 import itertools
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from genctl import files
-from genctl.errors import InputError, ModelError, UsageError, nearest
+from genctl.errors import InputError, ModelError, UsageError
+from genctl.media.codes import GIVE as GIVE_CODES
 from genctl.media.pictures import GIVE, picture_files
 from genctl.media.png import PNG_END, PNG_START, png_chunks, read_exactly
 
@@ -40,10 +42,10 @@ def split_documents(stream: IO[bytes], name: str = "stdin") -> Iterator[bytes]:
             raw = read_exactly(stream, files.header_length(prefix, where))
             header = files.parse_header(prefix, raw, where)
         except ModelError as error:
-            raise InputError(str(error)) from None
+            raise InputError(f"{error}; {GIVE_CODES}") from None
         if header.data_bytes > MOST_DOCUMENT:
             claim = f"claims {header.data_bytes >> 20} MiB of tensors"
-            raise InputError(f"{where}: {claim}, more than any code has; give codes written by `genctl encode`")
+            raise InputError(f"{where}: {claim}, more than any code has; {GIVE_CODES}")
         body = read_exactly(stream, header.data_bytes)
         if len(body) < header.data_bytes:
             raise InputError(f"{where}: cut off: {len(body)} of {header.data_bytes} bytes of tensors")
@@ -94,7 +96,7 @@ def codes_from(source: str) -> Iterator[tuple[str, bytes]]:
             empty = False
             yield name, data
     if empty:
-        raise InputError(f"{name}: empty; give codes written by `genctl encode`")
+        raise InputError(f"{name}: empty; {GIVE_CODES}")
 
 
 def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
@@ -123,10 +125,11 @@ def _unreadable(path: Path, error: OSError) -> InputError:
     if not isinstance(error, FileNotFoundError):
         return InputError(f"{path}: cannot be read ({error.strerror})")
     try:
-        hint = nearest(path.name, [other.name for other in path.parent.iterdir()])
+        beside = {other.stem: other.name for other in itertools.islice(path.parent.iterdir(), 1000)}
     except OSError:
-        hint = f"; nor is there a folder {path.parent}"
-    return InputError(f"{path}: no such file{hint}")
+        return InputError(f"{path}: no such file, nor is there a folder {path.parent}")
+    close = difflib.get_close_matches(path.stem, beside, n=1)  # by stems: endings alone would make all names alike
+    return InputError(f"{path}: no such file" + (f' (did you mean "{beside[close[0]]}"?)' if close else ""))
 
 
 def binary_stdin() -> IO[bytes]:

@@ -49,6 +49,12 @@ def norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], eps=1e-6)
 
 
+def head_norm(x: Tensor) -> Tensor:
+    """RMS norm over a head's few numbers. By hand: for rows this short, F.rms_norm is 8 times slower in bf16 on a CPU."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return x * torch.rsqrt(length.square() / x.shape[-1] + 1e-6).to(x.dtype)
+
+
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """norm(x) (1 + scale) + shift, in one pass."""
     return torch.addcmul(shift, norm(x), 1 + scale)
@@ -110,7 +116,7 @@ class Block(nn.Module):
     def text_keys(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """Text [B, L, D] -> keys (normalised, scaled) and values [B, heads, L, d]."""
         k, v = self.split(self.text_kv(text), 2)
-        return norm(k) * self.qk_scale[1].to(k.dtype), v
+        return head_norm(k) * self.qk_scale[1].to(k.dtype), v
 
     def forward(self, x: Tensor, modulation: Tensor, text: Tensor | None, table: Tensor) -> Tensor:
         """x [B, N, D], modulation [B, 6, D], text [B, L, D], rotary table [2, N, d] -> [B, N, D]."""
@@ -118,15 +124,15 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = rows.unbind(1)
         q, k, v = self.split(self.qkv(modulate(x, shift1, scale1)), 3)
         scale = self.qk_scale.to(q.dtype)
-        q = rotate(norm(q) * scale[0], table)
-        k = rotate(norm(k) * scale[1], table)
+        q = rotate(head_norm(q) * scale[0], table)
+        k = rotate(head_norm(k) * scale[1], table)
         if text is not None and self.text == "joint":
             text_k, text_v = self.text_keys(text)
             k, v = torch.cat([text_k, k], 2), torch.cat([text_v, v], 2)
         x = x + gate1 * self.out(merge(fast.attention(q, k, v)))
         if text is not None and self.text == "cross":
             (q,) = self.split(self.cross_q(norm(x)), 1)
-            x = x + self.cross_out(merge(fast.attention(norm(q) * scale[0], *self.text_keys(text))))
+            x = x + self.cross_out(merge(fast.attention(head_norm(q) * scale[0], *self.text_keys(text))))
         gate, up = self.gate_up(modulate(x, shift2, scale2)).chunk(2, -1)
         return x + gate2 * self.down(self.dropout(F.silu(gate) * up))
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genctl.nets import fast
-from genctl.nets.dit import Block, DiT, merge, norm, rotary
+from genctl.nets.dit import Block, DiT, head_norm, merge, norm, rotary
 
 
 @dataclass
@@ -146,7 +146,7 @@ class Loop:
         block = packed.block
         qkv = block.split(packed.qkv(torch.addcmul(shift1, norm(x), scale1)), 3)  # [3, R, H, N, d]
         first, second = self.tables[index]
-        turned = norm(qkv[:2])
+        turned = head_norm(qkv[:2])
         q, k = torch.addcmul(turned * first, turned.roll(turned.shape[-1] // 2, -1), second)
         v, text = qkv[2], self.keys[index]
         if text is not None and block.text == "joint":
@@ -157,7 +157,7 @@ class Loop:
         x = torch.addcmul(x, gate1, packed.out(merge(self._attend(q, k, v))))
         if text is not None and packed.cross_q is not None and packed.cross_out is not None:
             (q,) = block.split(packed.cross_q(norm(x)), 1)
-            q = norm(q) * block.qk_scale[0].to(self.dtype) * self._root(block)
+            q = head_norm(q) * block.qk_scale[0].to(self.dtype) * self._root(block)
             x = x + packed.cross_out(merge(self._attend(q, text[0][: len(x)], text[1][: len(x)])))
         normed = torch.addcmul(shift2, norm(x), scale2)
         return torch.addcmul(x, gate2, packed.down(packed.up(normed, packed.gate(normed))))

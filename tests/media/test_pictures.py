@@ -74,6 +74,14 @@ def test_transparent_palette_entry_is_white(form: str) -> None:
     assert [read.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (200, 100, 50)]
 
 
+def test_a_tall_picture_is_laid_on_white_to_its_last_row() -> None:
+    image = Image.new("LA", (2, 3 * media.BAND + 7), (0, 51))
+    image.putpixel((1, image.height - 1), (90, 255))
+    read = read_picture(encoded(image, "PNG"), "a")
+    assert read.getpixel((1, image.height - 1)) == (90, 90, 90)
+    assert read.getcolors() == [(2 * image.height - 1, (204, 204, 204)), (1, (90, 90, 90))]
+
+
 def test_transparent_colour_of_rgb_and_grey_png_is_white() -> None:
     image = Image.new("RGB", (2, 1), (1, 2, 3))
     image.putpixel((1, 0), (9, 9, 9))

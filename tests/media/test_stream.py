@@ -169,6 +169,8 @@ def test_what_is_not_there_is_said_with_a_hint(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "cat.png").write_bytes(b"")
     with pytest.raises(InputError, match=r'cta\.png: no such file \(did you mean "cat\.png"\?\)'):
         list(pictures_from([str(tmp_path / "cta.png")]))
+    with pytest.raises(InputError, match=r"nope\.png: no such file$"):
+        list(pictures_from([str(tmp_path / "nope.png")]))
     with pytest.raises(InputError, match="nor is there a folder"):
         list(pictures_from([str(tmp_path / "no" / "a.png")]))
     (tmp_path / "empty").mkdir()
