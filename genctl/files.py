@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_HEADER = 16 << 20  # bytes; a larger claim is a damaged or hostile file
+MAX_AXES = 16  # of a tensor
 ITEM_SIZE = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
@@ -59,7 +60,7 @@ class Header:
         """The JSON document under `genctl`, or an empty one."""
         try:
             document = json.loads(self.metadata.get("genctl", "{}"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return document if isinstance(document, dict) else {}
 
@@ -90,7 +91,7 @@ def _tensor_info(key: str, row: dict[str, Any]) -> TensorInfo:
     dtype, shape, (start, end) = row["dtype"], tuple(row["shape"]), row["data_offsets"]
     if dtype not in ITEM_SIZE:
         raise ValueError(f"tensor {key!r} has the unknown dtype {dtype!r}")
-    if not all(isinstance(size, int) and 0 <= size < 1 << 40 for size in (*shape, start, end)):
+    if len(shape) > MAX_AXES or not all(isinstance(size, int) and 0 <= size < 1 << 40 for size in (*shape, start, end)):
         raise ValueError(f"tensor {key!r} has an impossible shape or offset")
     if end - start != math.prod(shape) * ITEM_SIZE[dtype]:
         raise ValueError(f"tensor {key!r} has {end - start} bytes for shape {list(shape)} {dtype}")

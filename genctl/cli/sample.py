@@ -59,12 +59,16 @@ def sample(
                                 "negative": negative, "solver": solver, "interval": _interval(interval)}  # fmt: skip
     if like is not None:
         settings = _like(like, settings)
+    from genctl.media.write import refuse_terminal
+
     shared.one_of("--solver", settings["solver"], SOLVERS)
     jobs = _jobs(settings, seeds, count, prompts)
     text = any(job.prompt for job in jobs) or settings["cfg"] is not None or bool(negative)
     shared.require(settings["model"], "sample", text=text)
     results = [names.Result(i, job.seed, job.prompt, settings["model"]) for i, job in enumerate(jobs)]
     paths = [] if output == "-" else names.plan(output, results[:1] if grid else results, force)
+    if output == "-":
+        refuse_terminal()
     family = shared.load(settings["model"], device)
     _warn_cut(family, [job.prompt for job in jobs], quiet)
     request = _request(settings, jobs, batch, preview, dtype)
@@ -91,6 +95,11 @@ def _like(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     document = read_provenance(read_file(path))
     if document is None:
         raise InputError(f"{path}: does not say how it was made")
+    named = str(document.get("model", ""))
+    if settings["model"] == "ldm" and named != "ldm" and (shared.hub.path_like(named) or ":" in named):
+        raise InputError(f"{path}: names the model {named!r}; give it with --model if you trust it")
+    if document.get("steps") is not None and not 1 <= document["steps"] <= 1000:
+        raise InputError(f"{path}: names an impossible number of steps ({document['steps']})")
     keys = {"model": "model", "prompt": "prompt", "cfg": "guidance_scale", "steps": "steps", "seed": "seed",
             "negative": "negative", "solver": "solver", "interval": "guidance_interval"}  # fmt: skip
     defaults = {"model": "ldm", "prompt": "", "cfg": None, "steps": None, "seed": None, "negative": "",
@@ -130,8 +139,10 @@ def _prompt_jobs(source: str, settings: dict[str, Any], count: int) -> list[Job]
                 row = json.loads(line)
             except ValueError as error:
                 raise InputError(f"{source}: line {number} is not JSON ({error})") from None
-        start = int(row.get("seed", first))
-        jobs += [Job(str(row.get("prompt", "")), start + i) for i in range(int(row.get("n", count)))]
+        start, copies = row.get("seed", first), row.get("n", count)
+        if type(start) is not int or type(copies) is not int or copies < 1:
+            raise InputError(f"{source}: line {number}: seed and n are whole numbers")
+        jobs += [Job(str(row.get("prompt", "")), start + i) for i in range(copies)]
     if not jobs:
         raise InputError(f"{source}: no prompts")
     return jobs
@@ -238,9 +249,12 @@ class Progress:
         from genctl.media.terminal import half_blocks
 
         console = Console(stderr=True)
+        if console.no_color:
+            return
+        blocks = half_blocks(to_image(picture))
         if step > 1:
-            console.file.write("\x1b[21A")
-        console.print(half_blocks(to_image(picture)), end="")
+            console.file.write(f"\x1b[{str(blocks).count(chr(10)) + 1}A")
+        console.print(blocks, end="")
         console.print(f"step {step} of {steps}")
 
     def __exit__(self, *_: object) -> None:

@@ -1,10 +1,11 @@
-"""EfficientNet-Lite0 without its classifier: 1280 features of a picture, for distances and retrieval (arXiv:1905.11946).
+"""EfficientNet-Lite0 (arXiv:1905.11946) without its classifier: 1280 features of a picture, for comparing pictures.
 
 Batch normalisation is folded into the convolutions by the converter (examples/weights/efficientnet.py). A Frechet
 distance on these features is not FID (which is Inception's) and must not be compared with one.
 
 Fastest on a CPU with `.to(memory_format=torch.channels_last)`. With `.to(torch.bfloat16)` as well it is about twice as
-fast again, and features move by 2 to 5 % of their length: for looking, not for a figure that is to be reported.
+fast again; features move by 4 % of their length (mean over the emoji set, 15 % at most) and retrieval figures of the
+whole set by 0.2 in 100. A single picture's rank may change, so figures that are reported are made in float32.
 """
 
 from __future__ import annotations

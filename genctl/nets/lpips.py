@@ -48,17 +48,18 @@ class LPIPS(nn.Module):
         self.requires_grad_(False)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Float32 features of the five layers, each [B, C, h, w] and of unit length at each place."""
+        """Features of the five layers, float32 or wider, each [B, C, h, w] and of unit length at each place."""
         x = (enlarge(x, self.smallest) - self.shift) / self.scale  # [B, 3, H, W]
         x1 = F.relu(self.conv1(x))  # [B, 64, H/4, W/4]
         x2 = F.relu(self.conv2(F.max_pool2d(x1, 3, 2)))  # [B, 192, H/8, W/8]
         x3 = F.relu(self.conv3(F.max_pool2d(x2, 3, 2)))  # [B, 384, H/16, W/16]
         x4 = F.relu(self.conv4(x3))  # [B, 256, H/16, W/16]
         x5 = F.relu(self.conv5(x4))
-        return [unit(layer.float()) for layer in (x1, x2, x3, x4, x5)]
+        wide = torch.promote_types(x1.dtype, torch.float32)
+        return [unit(layer.to(wide)) for layer in (x1, x2, x3, x4, x5)]
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
-        """Distance [B], float32, between two lists of `features`; b's batch may be 1."""
+        """Distance [B], float32 or wider, between two lists of `features`; b's batch may be 1."""
         total = a[0].new_zeros(len(a[0]))
         for index, (one, other) in enumerate(zip(a, b, strict=True), 1):
             weight = self.get_parameter(f"lin{index}.weight").to(one.dtype)[:, None, None]

@@ -97,8 +97,8 @@ class Tokenizer:
 def quantise_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """A matrix [N, K] as int8 [N, K] and one fp16 scale a row [N]; each weight is within half a scale of int8 * scale.
 
-    That holds for rows whose largest weight is above 0.008; for less, the scale is no longer exact to 11 bits in fp16. A
-    row of zeros stays zero.
+    That holds for rows whose largest weight is above 0.008; for less, the scale is no longer exact to 11 bits in fp16.
+    A row of zeros stays zero.
     """
     scale = (weight.abs().amax(1) / 127).clamp(min=SMALLEST_SCALE).half()
     return (weight / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8), scale

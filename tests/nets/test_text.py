@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from genctl import files, hub
-from genctl.errors import ModelError
-from genctl.nets.text import HEADS, LAYERS, TextEncoder, Tokenizer, dequantise, load_text_encoder, quantise_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
+from genctl import files, hub
+from genctl.errors import ModelError
+from genctl.nets.text import HEADS, LAYERS, TextEncoder, Tokenizer, dequantise, load_text_encoder, quantise_rows
 
 FOX = "a photo of a red fox in the snow"
 FOX_IDS = [101, 1037, 6302, 1997, 1037, 2417, 4419, 1999, 1996, 4586, 102]
@@ -76,7 +77,8 @@ def test_forward_equals_the_slow_obvious_one(encoder: TextEncoder, tokenizer: To
 
     def norm(x: Tensor, name: str) -> Tensor:
         centred = x - x.mean(1, keepdim=True)
-        return centred / (centred.square().mean(1, keepdim=True) + 1e-12).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
+        spread = (centred.square().mean(1, keepdim=True) + 1e-12).sqrt()
+        return centred / spread * w[f"{name}.weight"] + w[f"{name}.bias"]
 
     def linear(x: Tensor, name: str) -> Tensor:
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
