@@ -22,7 +22,7 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """An instance of the dataclass `cls` from nested `values`. Raises UsageError naming an unknown key or wrong type."""
+    """An instance of the dataclass `cls` from nested `values`. UsageError names an unknown key or a wrong type."""
     hints = typing.get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:

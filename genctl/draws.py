@@ -38,9 +38,11 @@ def rows(seed: int, step: int, batch: int, weights: Tensor) -> Tensor:
     count = len(weights)
     if not bool((weights == weights[0]).all()):
         return torch.multinomial(weights, batch, replacement=True, generator=generator("rows", seed, step))
-    parts, position = [], step * batch
-    while sum(map(len, parts)) < batch:
-        epoch, offset = divmod(position + sum(map(len, parts)), count)
+    parts: list[Tensor] = []
+    position, found = step * batch, 0
+    while found < batch:
+        epoch, offset = divmod(position + found, count)
         order = torch.randperm(count, generator=generator("epoch", seed, epoch))
-        parts.append(order[offset : offset + batch - sum(map(len, parts))])
+        parts.append(order[offset : offset + batch - found])
+        found += len(parts[-1])
     return torch.cat(parts)

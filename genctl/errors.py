@@ -1,7 +1,7 @@
 """The errors a user can cause or meet, each with its exit code.
 
 Raise one of these for anything outside the program (input, options, models, the machine); its text is the one line
-the user sees: what is wrong, with which file or option, and what to do. Anything else that escapes is a fault of genctl.
+the user sees: what is wrong, with which file or option, and what to do. All else that escapes is a fault of genctl.
 """
 
 

@@ -1,7 +1,7 @@
 """Model and code files: safetensors with a canonical header, read strictly, written whole.
 
 The format is the safetensors one: 8 bytes little-endian header length, a JSON header, the tensor bytes. The header is
-written canonically (keys sorted, tensors by name, padded to 8 bytes), so that saving the same thing twice gives the same
+written canonically (keys sorted, tensors by name, padded to 8 bytes), so that saving the same thing twice gives equal
 bytes and the same sha256; the library's own writer orders metadata keys at random. Reading never runs code.
 """
 

@@ -16,6 +16,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small models with random weights, tiny-vae and tiny-ldm, that commands can name through GENCTL_MODELS."""
     import torch
+
     from genctl.families.base import save
     from genctl.families.ldm import LDM, LDMConfig
     from genctl.families.vae import VAE, NetConfig, VAEConfig

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
+
 from genctl import config
 from genctl.data.pictures import DataConfig
 from genctl.errors import UsageError

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from genctl import draws, seeds
 from genctl.errors import UsageError
 

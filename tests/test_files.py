@@ -1,16 +1,18 @@
 """Model files: canonical bytes, strict reading, whole writing."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
-from genctl import files
-from genctl.errors import GenctlError, InputError, ModelError, WorldError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+
+from genctl import files
+from genctl.errors import GenctlError, InputError, ModelError, WorldError
 
 TENSORS = {
     "b": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)),
@@ -29,7 +31,9 @@ def write(path: Path) -> bytes:
 def test_same_content_same_bytes_in_any_order(tmp_path: Path) -> None:
     first = write(tmp_path / "a.safetensors")
     swapped = dict(reversed(TENSORS.items()))
-    digest = files.save_tensors(tmp_path / "b.safetensors", swapped, {"ü": "☃", "genctl": '{"family": "vae"}', "z": "1"})
+    digest = files.save_tensors(
+        tmp_path / "b.safetensors", swapped, {"ü": "☃", "genctl": '{"family": "vae"}', "z": "1"}
+    )
     assert (tmp_path / "b.safetensors").read_bytes() == first
     assert digest == files.file_sha256(tmp_path / "b.safetensors")
 
@@ -52,7 +56,9 @@ def test_memory_and_disk_agree(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_mutated_bytes_give_a_result_or_a_clean_error(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_mutated_bytes_give_a_result_or_a_clean_error(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     path = tmp_path_factory.getbasetemp() / "mutated.safetensors"
     good = bytearray(write(path))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -61,10 +67,8 @@ def test_mutated_bytes_give_a_result_or_a_clean_error(data: st.DataObject, tmp_p
     broken = bytes(good[:cut]) if data.draw(st.booleans()) else bytes(good)
     path.write_bytes(broken)
     for read in (lambda: files.load_tensors(path), lambda: files.unpack_tensors(broken, "stdin")):
-        try:
+        with contextlib.suppress(GenctlError):  # any other exception fails the test
             read()
-        except GenctlError as error:
-            assert str(error)
 
 
 @pytest.mark.parametrize(

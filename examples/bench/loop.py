@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import torch
 from diffusers import DiTTransformer2DModel, FlowMatchEulerDiscreteScheduler
+
 from genctl.diffusion import guide
 from genctl.diffusion.path import PATHS
 from genctl.diffusion.solve import SOLVERS

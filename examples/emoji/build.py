@@ -42,7 +42,8 @@ TONES = {"1f3fc": "1f3fd", "1f3fd": "1f3fc"}  # the Fluent packs carry these two
 ATTRIBUTION = """# Where the pictures come from
 - 3d, flat, modern: Fluent Emoji (c) Microsoft Corporation, MIT; packaged by LobeHub.
 - noto: Noto Emoji (c) Google, Apache License 2.0.
-- twemoji: Twemoji graphics (c) 2014-2021 Twitter and contributors, (c) 2022- Jason Sofonia & Justine De Caires, CC-BY 4.0.
+- twemoji: Twemoji graphics (c) 2014-2021 Twitter and contributors, (c) 2022- Jason Sofonia & Justine De Caires,
+  CC-BY 4.0.
 - names and tags: emojibase-data (c) Miles Johnson, MIT.
 """
 
@@ -115,7 +116,9 @@ def sources(paths: dict[str, Path]) -> dict[str, dict[str, bytes]]:
         "flat": swap_tones(by_key(members(paths["@lobehub/fluent-emoji-flat"], ".svg"), "assets/")),
         "modern": swap_tones(by_key(members(paths["@lobehub/fluent-emoji-modern"], ".svg"), "assets/")),
         "noto": {
-            key_of(point): f"{head}{icons[name]['body']}</svg>".encode() for point, name in chars.items() if name in icons
+            key_of(point): f"{head}{icons[name]['body']}</svg>".encode()
+            for point, name in chars.items()
+            if name in icons
         },
         "twemoji": twemoji,
     }
@@ -172,7 +175,9 @@ def render(job: tuple[str, bytes, int]) -> bytes:
         import resvg_py
 
         wanted = 2 * inner if style == "modern" else inner
-        png = bytes(resvg_py.svg_to_bytes(svg_string=data.decode(), width=wanted, height=wanted, skip_system_fonts=True))
+        png = bytes(
+            resvg_py.svg_to_bytes(svg_string=data.decode(), width=wanted, height=wanted, skip_system_fonts=True)
+        )
         image = Image.open(io.BytesIO(png)).convert("RGBA")
     scale = inner / max(image.size)
     if scale != 1:  # premultiplied by Pillow for RGBA, so edges do not darken

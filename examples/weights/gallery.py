@@ -1,6 +1,6 @@
 """Draw the README's gallery from weights/: nine prompts, three seeds each.
 
-    python examples/weights/gallery.py docs/gallery.png
+python examples/weights/gallery.py docs/gallery.png
 """
 
 from __future__ import annotations
@@ -9,10 +9,21 @@ import sys
 from pathlib import Path
 
 import torch
+
 from genctl.families.base import Request, load
 from genctl.media.write import grid, write_picture
 
-PROMPTS = ("cat", "dog", "rocket", "red apple", "smiling face, flat style", "tulip", "house, 3d style", "guitar", "pizza")
+PROMPTS = (
+    "cat",
+    "dog",
+    "rocket",
+    "red apple",
+    "smiling face, flat style",
+    "tulip",
+    "house, 3d style",
+    "guitar",
+    "pizza",
+)
 SEEDS = 3
 
 

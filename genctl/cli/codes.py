@@ -25,7 +25,9 @@ def encode(
     model: shared.Model = "vae",
     output: shared.Output = None,
     force: shared.Force = False,
-    size: Annotated[int | None, typer.Option(help="Crop to this square first (default: the picture's own size).")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Crop to this square first (default: the picture's own size).")
+    ] = None,
     device: shared.Device = "auto",
     as_json: shared.Json = False,
 ) -> None:
@@ -108,7 +110,9 @@ def _write(path: Path, data: bytes, as_json: bool) -> None:
 
 def decode(
     codes: Annotated[str, typer.Argument(help="Code file written by encode, or - for stdin.")],
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Decode with this instead of the model named within.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Decode with this instead of the model named within.")
+    ] = None,
     output: shared.Output = None,
     force: shared.Force = False,
     device: shared.Device = "auto",

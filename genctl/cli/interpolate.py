@@ -21,7 +21,9 @@ ANIMATED = ("gif", "webp")
 
 def interpolate(
     pictures: Annotated[list[str] | None, typer.Argument(help="Two pictures or more.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Default: vae for pictures, ldm otherwise.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Default: vae for pictures, ldm otherwise.")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="Between seeds, such as 1,2,3.")] = None,
     prompts: Annotated[str | None, typer.Option(help='Between prompts, such as "cat|dog".')] = None,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="The prompt while seeds change.")] = "",

@@ -35,7 +35,9 @@ def sample(
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="What to draw.")] = "",
     cfg: Annotated[float | None, typer.Option("--cfg", "--cfg-scale", help="Guidance scale; 1 = none.")] = None,
     steps: Annotated[int | None, typer.Option(help="Solver steps.", min=1, max=1000)] = None,
-    seed: Annotated[int | None, typer.Option("--seed", "-s", help="Of the first picture; picture i has seed + i.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", "-s", help="Of the first picture; picture i has seed + i.")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds such as 3,7,10-15.")] = None,
     count: Annotated[int, typer.Option("-n", "--count", help="How many pictures.", min=1)] = 1,
     output: shared.Output = None,
@@ -47,7 +49,9 @@ def sample(
     grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show each step in the terminal.")] = False,
     like: Annotated[Path | None, typer.Option(help="Repeat what made this picture.")] = None,
-    batch: Annotated[int, typer.Option(help="Pictures drawn at once; changes speed and memory, not pictures.", min=1)] = 8,
+    batch: Annotated[
+        int, typer.Option(help="Pictures drawn at once; changes speed and memory, not pictures.", min=1)
+    ] = 8,
     device: shared.Device = "auto",
     dtype: shared.Dtype = "auto",
     as_json: shared.Json = False,
@@ -220,7 +224,8 @@ class Progress:
     """A bar on stderr where that is a terminal and there is more than a moment's work; nothing otherwise."""
 
     def __init__(self, total: int, quiet: bool) -> None:
-        self.total, self.bar = total, None
+        self.total = total
+        self.bar: Any = None
         self.shown = not quiet and sys.stderr.isatty()
 
     def __enter__(self) -> Progress:

@@ -21,8 +21,12 @@ def complete_models(incomplete: str) -> list[str]:
     return sorted({name for name, _ in hub.known() if name.startswith(incomplete)})
 
 
-Model = Annotated[str, typer.Option("--model", "-m", help="Name, path or hf://owner/repo.", autocompletion=complete_models)]
-Output = Annotated[str | None, typer.Option("--output", "-o", help="File, template ({i} {seed} {prompt}), folder/ or -.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="Name, path or hf://owner/repo.", autocompletion=complete_models)
+]
+Output = Annotated[
+    str | None, typer.Option("--output", "-o", help="File, template ({i} {seed} {prompt}), folder/ or -.")
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32 or bf16.")]
@@ -76,7 +80,7 @@ def describe(name: str) -> tuple[Path, dict[str, Any]]:
 
 
 def require(name: str, verb: str, **wanted: bool) -> dict[str, Any]:
-    """The model's document, once it is known that it can do `verb` and takes each wanted condition; UsageError if not."""
+    """The model's document, once it is known to do `verb` and to take each wanted condition; else UsageError."""
     _, document = describe(name)
     can = document.get("can", [])
     if document and verb not in can:

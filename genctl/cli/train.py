@@ -23,14 +23,20 @@ LINE_SECONDS = 10.0  # between progress lines where stderr is not a terminal
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder of pictures: flat, class folders, .txt captions or metadata.jsonl.")],
+    data: Annotated[
+        Path, typer.Argument(help="Folder of pictures: flat, class folders, .txt captions or metadata.jsonl.")
+    ],
     model: Annotated[str, typer.Option("--model", "-m", help=f"Family: {', '.join(TRAINABLE)}.")] = "ldm",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder (default runs/MODEL).")] = None,
-    preset: Annotated[str | None, typer.Option(help="Settings to begin from (default: gpu if there is one, else cpu).")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to begin from (default: gpu if there is one, else cpu).")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Train for so long, over all resumes.", min=0.0)] = None,
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.", min=1)] = None,
     init: Annotated[str | None, typer.Option(help="Begin from this model's weights.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: train.batch=32 (repeatable).")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a setting: train.batch=32 (repeatable).")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.")] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
     override: Annotated[bool, typer.Option("--override", help="Resume although settings or data changed.")] = False,
@@ -87,7 +93,7 @@ def _train(
     if threads:
         torch.set_num_threads(threads)
     cls = family_class(name)
-    model_config = config.build(cls.Config, values.get("model", {}), "model.")
+    model_config: Any = config.build(cls.Config, values.get("model", {}), "model.")
     train_config = config.build(TrainConfig, values.get("train", {}), "train.")
     data_config = config.build(DataConfig, values.get("data", {}), "data.")
     if not (train_config.steps or train_config.minutes):

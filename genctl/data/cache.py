@@ -27,7 +27,7 @@ def cache_folder() -> Path:
 
 
 def cached(kind: str, key: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors that `make` makes, from the cache when the JSON-able `key` (content, transform, versions) was seen."""
+    """The tensors that `make` makes, from the cache if the JSON-able `key` (content, transform, version) is known."""
     digest = hashlib.sha256(json.dumps([kind, key], sort_keys=True).encode()).hexdigest()[:32]
     path = cache_folder() / kind / f"{digest}.safetensors"
     if path.exists():

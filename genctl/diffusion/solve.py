@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ def heun(denoise: Denoiser, x_t: Tensor, times: Tensor, path: Path) -> Steps:
     """Predict by `euler`, then take the mean of both ends' velocities (EDM, arXiv:2206.00364, algorithm 1); the last
     step, to t = 0, is plain."""
     k = 0
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         x, z = denoise(x_t, k)
         guess = path.a(s) * x + path.b(s) * z
         k += 1

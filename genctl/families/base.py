@@ -89,7 +89,7 @@ class Family(nn.Module):
     config: Any
     pixels: int
 
-    def __init__(self) -> None:
+    def __init__(self, config: Any = None) -> None:
         super().__init__()
         self.info: dict[str, Any] = {}  # the header's document, once loaded or trained
         self.sha256 = ""  # of the file it was loaded from
@@ -184,8 +184,8 @@ def save(model: Family, path: Path, tensors: dict[str, Tensor], document: dict[s
     """Write a model file; returns its sha256. `document` holds what only the caller knows (training, data, figures)."""
     facts = {"format": FORMAT, "family": model.name, "can": sorted(model.can), "pixels": model.pixels}
     document = facts | {"config": config.to_dict(model.config)} | model.facts() | document
-    title = document.get("title", model.name)
-    metadata = {
+    title = str(document.get("title", model.name))
+    metadata: dict[str, str] = {
         "genctl": json.dumps(document, sort_keys=True, ensure_ascii=False),
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"genctl/{model.name}",
@@ -195,7 +195,7 @@ def save(model: Family, path: Path, tensors: dict[str, Tensor], document: dict[s
         "modelspec.hash_sha256": "0x" + files.tensors_sha256(tensors),
     }
     if "licence" in document:
-        metadata["modelspec.license"] = document["licence"]
+        metadata["modelspec.license"] = str(document["licence"])
     return files.save_tensors(path, tensors, metadata)
 
 
@@ -228,7 +228,7 @@ def load(name: str, device: str | torch.device = "cpu", dtype: torch.dtype = tor
         raise ModelError(f"{path}: is {what}, not a genctl model")
     cls = family_class(document["family"])
     try:
-        model_config = config.build(cls.Config, document["config"])
+        model_config: Any = config.build(cls.Config, document["config"])
     except UsageError as error:
         raise ModelError(f"{path}: {error}") from None
     with skip_init():
@@ -240,7 +240,7 @@ def load(name: str, device: str | torch.device = "cpu", dtype: torch.dtype = tor
 
 
 def fill(model: Family, tensors: dict[str, Tensor], name: str, dtype: torch.dtype) -> None:
-    """Put tensors into the model strictly: missing, extra, misshapen, NaN or infinite ones are named in a ModelError."""
+    """Put tensors into the model; missing, extra, misshapen, NaN or infinite ones are named in a ModelError."""
     wanted = kept(model, model.state_dict())
     missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or extra:

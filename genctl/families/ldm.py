@@ -1,5 +1,5 @@
-"""Latent diffusion with a transformer, text to image: a flow on a frozen codec's codes, conditioned on a frozen encoder's
-text (arXiv:2112.10752, 2212.09748, 2403.03206).
+"""Latent diffusion with a transformer, text to image: a flow on a frozen codec's codes, conditioned on a frozen
+encoder's text (arXiv:2112.10752, 2212.09748, 2403.03206).
 
     training  x = codec.encode(picture), z ~ N(0, 1), t ~ density:   |net(x_t, t, text) - (c x + d z)|^2
     sampling  x_1 = z(seed) -> solver over guided denoisers -> x_0 -> codec.decode
@@ -278,7 +278,7 @@ class LDM(Family):
 
 
 class CodeSource:
-    """Batches of codes with a caption variant each: codes [B, d, h, w], states [B, L, T], present [B, L], pooled [B, T].
+    """Batches of codes and a caption variant each: codes [B, d, h, w], states [B, L, T], present [B, L], pooled [B, T].
 
     Text states are kept without padding in one table; row 0 is zero and stands for an empty slot.
     """
@@ -322,7 +322,7 @@ class CodeSource:
 
 @torch.inference_mode()
 def embed_texts(model: LDM, texts: list[str]) -> dict[str, Tensor]:
-    """States [1 + sum of lengths, T] fp16, places [M, L] into them (0 = empty slot), pooled [M, T] fp16 of many texts."""
+    """States [1 + sum of lengths, T] fp16, places [M, L] in them (0 = empty slot), pooled [M, T] fp16 of M texts."""
     tokenizer, encoder = model.text()
     slots, width = model.config.net.text_slots, model.config.net.text_width
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))

@@ -22,6 +22,7 @@ from genctl.draws import address
 from genctl.families.base import Family, Losses, Source
 from genctl.metrics.distance import psnr
 from genctl.nets.autoencoder import Decoder, Encoder, PatchDiscriminator, transform_pair
+from genctl.nets.fast import channels_last
 from genctl.nets.lpips import LPIPS
 
 
@@ -89,7 +90,7 @@ class VAE(Family):
             net = LPIPS()
             tensors, _ = files.load_tensors(hub.resolve("lpips_alex", kind="part"))
             net.load_state_dict({key: value.float() for key, value in tensors.items()})
-            self.parts["lpips"] = net.to(self.device).requires_grad_(False).to(memory_format=torch.channels_last)
+            self.parts["lpips"] = channels_last(net.to(self.device))
         return self.parts["lpips"]
 
     def training_step(self, batch: dict[str, Tensor], draw: torch.Generator, progress: float) -> Losses:
@@ -174,7 +175,7 @@ class VAE(Family):
 
     @torch.inference_mode()
     def encode(self, pictures: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W], sides multiples of the factor -> the posterior's mean, normalised: [B, d, H/f, W/f]."""
+        """Pictures [B, 3, H, W], sides multiples of the factor -> the posterior's mean, normalised [B, d, H/f, W/f]."""
         pictures = pictures.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
         mean, _ = self.encoder(pictures)
         return ((mean - self.code_mean) / self.code_std).float()
@@ -185,4 +186,4 @@ class VAE(Family):
         return self.decoder(codes.contiguous(memory_format=torch.channels_last)).float().clamp(-1, 1)
 
     def prepare(self) -> None:
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ def retrieval(
     done, total = 0, sum(map(len, groups.values()))
     for name, chosen in groups.items():
         concepts, styles = [e.concept for e in chosen], [e.style for e in chosen]
-        drawn = draw(model, chosen, request, lambda count, before=done: report(before + count, total))
+        drawn = draw(model, chosen, request, partial(_report, report, done, total))
         done += len(chosen)
         made = features_of(net, drawn)
         strict = name == "held_out_drawings"
@@ -72,6 +73,10 @@ def retrieval(
             "by_style": by_style(ranks(gallery, made, concepts, styles, strict), styles),
         }
     return out
+
+
+def _report(report: Report, before: int, total: int, count: int) -> None:
+    report(before + count, total)
 
 
 def pairs(entries: list[Entry], most: int) -> dict[str, list[Entry]]:

@@ -9,6 +9,7 @@ from genctl import files, hub
 from genctl.data import cache
 from genctl.data.pictures import Pictures
 from genctl.nets.efficientnet import EfficientNetLite0
+from genctl.nets.fast import channels_last
 
 EXTRACTOR = "efficientnet_lite0"
 
@@ -18,13 +19,13 @@ def extractor(device: torch.device) -> EfficientNetLite0:
     tensors, _ = files.load_tensors(hub.resolve(EXTRACTOR, kind="part"))
     net = EfficientNetLite0()
     net.load_state_dict(tensors, assign=True)
-    return net.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+    return channels_last(net.requires_grad_(False).eval().to(device))
 
 
 @torch.inference_mode()
 def features_of(net: EfficientNetLite0, pictures: Tensor, pixels: int = 64) -> Tensor:
-    """Features [N, 1280] of float pictures [N, 3, H, W], brought to `pixels` first (area), so that sharpness beyond that
-    does not count."""
+    """Features [N, 1280] of float pictures [N, 3, H, W], brought to `pixels` first (area), so that sharpness beyond
+    that does not count."""
     parts = []
     for chunk in pictures.split(16):
         if chunk.shape[-1] > pixels:

@@ -6,13 +6,14 @@
              x += gate * swiglu(norm(x) * scale + shift)          a learned table a block (PixArt's adaLN-single)
     out    = linear(norm(x) * scale + shift)
 
-Text enters as frozen token states in a fixed number of slots; an empty slot holds a learned vector, so no mask is needed
-and the unconditional input is simply all slots empty. By joint attention the image's queries look at [text keys; image
-keys] at once; by cross-attention at the text in a sub-layer of its own. Queries and keys are RMS-normalised
-(arXiv:2302.05442) and image ones rotated by their place (RoPE over as many axes as the grid has, arXiv:2104.09864).
+Text enters as frozen token states in a fixed number of slots; an empty slot holds a learned vector, so no mask is
+needed and the unconditional input is simply all slots empty. By joint attention the image's queries look at [text
+keys; image keys] at once; by cross-attention at the text in a sub-layer of its own. Queries and keys are RMS-
+normalised (arXiv:2302.05442) and image ones rotated by their place (RoPE over as many axes as the grid has,
+arXiv:2104.09864).
 
-One definition, two ways to run: `forward` for reading and training, `prepare` for sampling, where all that depends only
-on text or on t is computed once for all steps and the weights are packed (nets/fast.py).
+One definition, two ways to run: `forward` for reading and training, nets/dit_sample.py for sampling, where all that
+depends only on text or on t is computed once for all steps and the weights are packed (nets/fast.py).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def norm(x: Tensor) -> Tensor:
 
 
 def head_norm(x: Tensor) -> Tensor:
-    """RMS norm over a head's few numbers. By hand: for rows this short, F.rms_norm is 8 times slower in bf16 on a CPU."""
+    """RMS norm over a head's few numbers. By hand: for such short rows F.rms_norm is 8 times slower in bf16 on CPUs."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     return x * torch.rsqrt(length.square() / x.shape[-1] + 1e-6).to(x.dtype)
 
@@ -68,7 +69,7 @@ def time_features(t: Tensor, width: int = 256) -> Tensor:
 
 
 def rotary(shape: tuple[int, ...], depth: int, device: torch.device | None = None) -> Tensor:
-    """RoPE's angles as cosines and sines [2, N, depth] for a grid of `shape`: each axis turns its own share of the head.
+    """RoPE's angles as cosines and sines [2, N, depth] for a grid of `shape`: each axis turns its share of the head.
 
     depth must be a multiple of 2 len(shape); neighbouring halves of an axis' share are the rotated pairs.
     """
@@ -147,7 +148,7 @@ def hidden_width(config: DiTConfig) -> int:
 
 
 class DiT(nn.Module):
-    """x_t [B, C, *grid], t [B], text states [B, L, T], which slots hold text [B, L], pooled [B, T] -> prediction like x_t."""
+    """x_t [B, C, *grid], t [B], text states [B, L, T], whether a slot holds text [B, L], pooled [B, T] -> like x_t."""
 
     def __init__(self, config: DiTConfig, channels: int, axes: int = 2) -> None:
         super().__init__()
@@ -209,7 +210,7 @@ class DiT(nn.Module):
 
     def condition(self, t: Tensor, pooled: Tensor | None, present: Tensor | None) -> Tensor:
         """t [B] and pooled text [B, T] -> c [B, D]; a row without any text gets the learned empty vector."""
-        c = self.time(time_features(t).to(self.time[0].weight.dtype))
+        c = self.time(time_features(t).to(self.embed.weight.dtype))
         if pooled is not None and present is not None:
             has = present.any(-1, keepdim=True)
             c = c + self.pooled_in(torch.where(has, pooled, self.empty_pooled.to(pooled.dtype)))

@@ -1,8 +1,8 @@
 """The DiT as a step function for sampling: the same mathematics as `DiT.forward`, arranged for one denoising loop.
 
 Computed once for the whole loop: text keys and values of every block, the modulation rows of every evaluation time,
-rotary tables with the query and key scales and 1 / sqrt(d) folded in, packed weights. What is left in a step: two norms,
-five matrix products and one attention a block. A test holds it against the plain forward.
+rotary tables with the query and key scales and 1 / sqrt(d) folded in, packed weights. What is left in a step: two
+norms, five matrix products and one attention a block. A test holds it against the plain forward.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def pack(net: DiT, dtype: torch.dtype) -> list[PackedBlock]:
 class Loop:
     """One denoising loop over B pictures: conditions and evaluation times are known, x_t comes at each step.
 
-    states [R, L, T], present [R, L], pooled [R, T] are the conditions of R = B rows, or of R = 2 B rows (the conditional
+    states [R, L, T], present [R, L], pooled [R, T] are the conditions of R = B rows, or of R = 2 B (the conditional
     ones, then the unconditional ones); None for a net without text. times: [K] evaluation times.
     """
 
@@ -119,7 +119,7 @@ class Loop:
         return few and self.dtype == torch.bfloat16 and self.net.embed.weight.device.type == "cpu"
 
     def _text_buffers(self, block: Block, text: Tensor | None, count: int) -> tuple[Tensor, Tensor] | None:
-        """Joint attention: keys and values [R, H, L + N, d] with the text's already in place. Cross: the text's alone."""
+        """Joint attention: keys and values [R, H, L + N, d] with the text's in place. Cross: the text's alone."""
         if text is None:
             return None
         k, v = (part.to(self.dtype) for part in block.text_keys(text))

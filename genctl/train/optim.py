@@ -1,4 +1,4 @@
-"""What turns gradients into weights: fused AdamW, the warm-up - stable - decay rate, clipping, and the moving average."""
+"""What turns gradients into weights: fused AdamW, the rate (warm-up, plateau, decay), clipping, the moving average."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class PowerEMA:
     lags behind in a short run nor needs tuning for a long one (EDM2, arXiv:2312.02696)."""
 
     def __init__(self, module: nn.Module, width: float) -> None:
-        self.live = [p for p in module.parameters()]
+        self.live = list(module.parameters())
         self.average = [p.detach().clone() for p in self.live]
         self.power = power_of_width(width) if width else 0.0
         self.width = width

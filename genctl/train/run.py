@@ -42,7 +42,7 @@ class Run:
         path = self.folder / "run.json"
         if path.exists():
             old = json.loads(path.read_text(encoding="utf-8"))
-            changed = [line for line in differences(old, document)]
+            changed = list(differences(old, document))
             if changed and not override:
                 raise UsageError(
                     f"{self.folder}: this run was begun otherwise ({'; '.join(changed[:4])}); "

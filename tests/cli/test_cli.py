@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
 from genctl.cli.main import execute
 from genctl.media.stream import split_pngs
-from PIL import Image
 
 SAMPLE = ["sample", "--model", "tiny-ldm", "--steps", "2"]
 
@@ -55,7 +56,20 @@ def test_a_picture_depends_on_its_seed_alone(models: Path) -> None:
 
 
 def test_provenance_repeats_the_picture(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["-p", "猫 é", "--seed", "3", "--cfg", "2.5", "--solver", "heun", "--negative", "dog", "--interval", "0.2,0.9"]
+    options = [
+        "-p",
+        "猫 é",
+        "--seed",
+        "3",
+        "--cfg",
+        "2.5",
+        "--solver",
+        "heun",
+        "--negative",
+        "dog",
+        "--interval",
+        "0.2,0.9",
+    ]
     execute([*SAMPLE, *options, "-o", "a.png"])
     execute(["sample", "--like", "a.png", "-o", "b.png"])
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
@@ -91,7 +105,9 @@ def test_grid(models: Path) -> None:
 
 
 def test_long_strange_and_empty_prompts(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for index, prompt in enumerate(("", "x" * 10_000, "кот кошка", "🐈‍⬛", "../../etc", "\x00\x1b[31m", "a" * 3 + " b" * 50)):
+    for index, prompt in enumerate(
+        ("", "x" * 10_000, "кот кошка", "🐈‍⬛", "../../etc", "\x00\x1b[31m", "a" * 3 + " b" * 50)
+    ):
         assert execute([*SAMPLE, "-p", prompt, "--seed", "1"]) == 0, index
     out, err = capsys.readouterr()
     assert "prompt cut" in err
@@ -121,7 +137,17 @@ def test_ffmpeg_reads_ours_and_we_read_ffmpeg(models: Path) -> None:
     ).stdout
     ours = b"".join(Image.open(io.BytesIO(data)).convert("RGB").tobytes() for data in split_pngs(io.BytesIO(drawn)))
     assert raw == ours
-    test_card = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=size=40x24:rate=2:duration=2", "-f", "image2pipe"]
+    test_card = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=size=40x24:rate=2:duration=2",
+        "-f",
+        "image2pipe",
+    ]
     theirs = subprocess.run([*test_card, "-c:v", "png", "-"], capture_output=True, check=True).stdout
     codes = run("encode", "-", "--model", "tiny-vae", "-o", "-", stdin=theirs)
     back = run("decode", "-", "-o", "-", stdin=codes.stdout)
@@ -294,7 +320,8 @@ def test_light_commands_do_not_import_torch(models: Path) -> None:
              ["info", "a.png"], ["smaple"], ["sample", "--steps", "x"], ["sample", "-m", "nothing"],
              ["sample", "-m", "tiny-vae"], ["train", "x", "--print-config"]]  # fmt: skip
     for arguments in light:
-        code = f"import sys; from genctl.cli.main import execute; execute({arguments!r}); assert 'torch' not in sys.modules"
+        code = f"import sys; from genctl.cli.main import execute; execute({arguments!r})"
+        code += "; assert 'torch' not in sys.modules"
         made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert made.returncode == 0, (arguments, made.stderr[-400:])
 
@@ -314,6 +341,7 @@ OPTIONS = Path(__file__).parent / "options.txt"
 def test_the_command_line_is_what_the_list_says() -> None:
     """New options are added on purpose: change options.txt in the same commit."""
     import typer
+
     from genctl.cli.main import app
 
     command = typer.main.get_command(app)

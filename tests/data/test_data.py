@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import draw_shape, shape_folder
+
 from genctl.data.captions import variants
 from genctl.data.folder import Entry, scan
 from genctl.data.pictures import DataConfig, PictureSource, augment, load
 from genctl.errors import InputError
-from helpers import draw_shape, shape_folder
 
 
 def save(path: Path, colour: str = "red") -> None:
@@ -58,7 +59,12 @@ def test_imagefolder(kind: str, tmp_path: Path) -> None:
     (tmp_path / f"metadata.{kind}").write_text(lines)
     listing = scan(tmp_path)
     (entry,) = listing.entries
-    assert (entry.captions, entry.tags, entry.style, entry.held_out) == (("ein Ball, rot",), ("round", "red"), "3d", True)
+    assert (entry.captions, entry.tags, entry.style, entry.held_out) == (
+        ("ein Ball, rot",),
+        ("round", "red"),
+        "3d",
+        True,
+    )
     assert "1 named files missing" in listing.summary()
 
 

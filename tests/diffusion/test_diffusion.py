@@ -4,18 +4,19 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+
 from genctl.diffusion import guide
-from genctl.diffusion.path import PATHS
-from genctl.diffusion.solve import SOLVERS
+from genctl.diffusion.path import PATHS, Path
+from genctl.diffusion.solve import SOLVERS, Denoiser
 from genctl.diffusion.target import TARGETS, combine, solve, velocity
 from genctl.diffusion.time import draw_times, grid, shift
-from torch import Tensor
 
 TIMES = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_derivatives_agree_with_autograd(path) -> None:
+def test_derivatives_agree_with_autograd(path: Path) -> None:
     for function, derivative in ((path.a, path.da), (path.b, path.db)):
         t = TIMES.clone().requires_grad_()
         (slope,) = torch.autograd.grad(function(t).sum(), t)
@@ -23,7 +24,7 @@ def test_derivatives_agree_with_autograd(path) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_log_snr_and_its_inverse(path) -> None:
+def test_log_snr_and_its_inverse(path: Path) -> None:
     assert torch.allclose(path.from_log_snr(path.log_snr(TIMES)), TIMES, atol=1e-12)
     assert (path.log_snr(TIMES).diff() < 0).all()
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
@@ -33,7 +34,7 @@ def test_log_snr_and_its_inverse(path) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_every_target_on_every_path_round_trips(path, target: str) -> None:
+def test_every_target_on_every_path_round_trips(path: Path, target: str) -> None:
     draw = torch.Generator().manual_seed(0)
     x, z = torch.randn(2, 25, 3, 4, generator=draw, dtype=torch.float64)
     x_t = path.mix(x, z, TIMES)
@@ -42,7 +43,7 @@ def test_every_target_on_every_path_round_trips(path, target: str) -> None:
     assert torch.allclose(found[1], z, atol=1e-10)
 
 
-def gaussian_denoiser(path, times: Tensor, mean: float, std: float):
+def gaussian_denoiser(path: Path, times: Tensor, mean: float, std: float) -> Denoiser:
     """The exact posterior means for data N(mean, std^2): linear in x_t (Bayes' rule for two Gaussians)."""
 
     def denoise(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -54,7 +55,7 @@ def gaussian_denoiser(path, times: Tensor, mean: float, std: float):
     return denoise
 
 
-def exact_end(path, x_1: Tensor, mean: float, std: float) -> Tensor:
+def exact_end(path: Path, x_1: Tensor, mean: float, std: float) -> Tensor:
     """Where the probability-flow ODE of a Gaussian ends: it keeps each point's quantile."""
     one = torch.tensor(1.0, dtype=torch.float64)
     return mean + std * (x_1 - path.a(one) * mean) / torch.sqrt(path.a(one) ** 2 * std**2 + path.b(one) ** 2)
@@ -62,7 +63,7 @@ def exact_end(path, x_1: Tensor, mean: float, std: float) -> Tensor:
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_solvers_converge_at_their_order(path, solver: str) -> None:
+def test_solvers_converge_at_their_order(path: Path, solver: str) -> None:
     x_1 = torch.linspace(-2, 2, 9, dtype=torch.float64)
     errors = []
     for steps in (20, 40, 80, 160):

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+
 from genctl.nets.dit import DiT, DiTConfig, rotary, rotate
 from genctl.nets.dit_sample import Loop, pack
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import shape_folder
+
 from genctl import files
 from genctl.data.pictures import DataConfig, load
 from genctl.errors import DivergedError, UsageError
@@ -20,7 +22,6 @@ from genctl.families.vae import VAE, LossConfig, NetConfig, VAEConfig
 from genctl.train.loop import Trainer
 from genctl.train.optim import PowerEMA, TrainConfig, make_optimiser, power_of_width, rate, update
 from genctl.train.run import Run
-from helpers import shape_folder
 
 TINY = VAEConfig(
     pixels=32,
@@ -194,10 +195,16 @@ def test_begin_within_the_lock_on_a_new_folder(tmp_path: Path) -> None:
 
 def test_a_second_process_is_refused_and_a_dead_one_replaced(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    with run.locked(), pytest.raises(UsageError, match=f"process {os.getpid()} on {socket.gethostname()}"), run.locked():
+    with (
+        run.locked(),
+        pytest.raises(UsageError, match=f"process {os.getpid()} on {socket.gethostname()}"),
+        run.locked(),
+    ):
         pass
     assert not (tmp_path / "run/lock").exists()
-    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
     (tmp_path / "run/lock").write_text(f"{done.stdout.strip()} {socket.gethostname()}")
     with run.locked():
         pass
@@ -221,7 +228,8 @@ def test_kill_at_any_moment_then_the_same_command(tmp_path: Path) -> None:
 
     def command(run: Path) -> list[str]:
         sets = ["model.net.channels=[8,8]", "model.net.encoder_blocks=[1,1]", "model.net.decoder_blocks=[1,1]",
-                "model.pixels=32", "train.save_minutes=0.003", "train.batch=4", "model.loss.adversarial_from=1.0"]  # fmt: skip
+                "model.pixels=32", "train.save_minutes=0.003", "train.batch=4",
+                "model.loss.adversarial_from=1.0"]  # fmt: skip
         overrides = [part for text in sets for part in ("--set", text)]
         return [sys.executable, "-m", "genctl", "train", "--model", "vae", str(data), "-o", str(run), "--steps", "60",
                 "--threads", "1", *overrides]  # fmt: skip
