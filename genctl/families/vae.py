@@ -176,14 +176,20 @@ class VAE(Family):
     @torch.inference_mode()
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures [B, 3, H, W], sides multiples of the factor -> the posterior's mean, normalised [B, d, H/f, W/f]."""
-        pictures = pictures.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
-        mean, _ = self.encoder(pictures)
-        return ((mean - self.code_mean) / self.code_std).float()
+        return torch.cat([self._encode_one(picture[None]) for picture in pictures])
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
-        codes = codes.to(self.device, self.dtype) * self.code_std + self.code_mean
-        return self.decoder(codes.contiguous(memory_format=torch.channels_last)).float().clamp(-1, 1)
+        """Codes -> pictures. Each passes alone: a convolution's rounding may depend on the batch that it is in."""
+        return torch.cat([self._decode_one(code[None]) for code in codes])
+
+    def _encode_one(self, picture: Tensor) -> Tensor:
+        picture = picture.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
+        return ((self.encoder(picture)[0] - self.code_mean) / self.code_std).float()
+
+    def _decode_one(self, code: Tensor) -> Tensor:
+        code = code.to(self.device, self.dtype) * self.code_std + self.code_mean
+        return self.decoder(code.contiguous(memory_format=torch.channels_last)).float().clamp(-1, 1)
 
     def prepare(self) -> None:
         channels_last(self)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,14 @@ def pack(net: DiT, dtype: torch.dtype) -> list[PackedBlock]:
     return packed
 
 
+def by_row(function: Callable[..., Any], *arguments: Tensor) -> Any:
+    """`function` of each row alone, results joined: the rounding of a row must not depend on the batch it came in."""
+    made = [function(*(argument[[row]] for argument in arguments)) for row in range(len(arguments[0]))]
+    if isinstance(made[0], tuple):
+        return tuple(torch.cat(parts) for parts in zip(*made, strict=True))
+    return torch.cat(made)
+
+
 class Loop:
     """One denoising loop over B pictures: conditions and evaluation times are known, x_t comes at each step.
 
@@ -74,7 +83,8 @@ class Loop:
         device = net.embed.weight.device
         text = None
         if states is not None and present is not None:
-            text = net.text_tokens(states.to(net.text_in.weight.dtype), present)  # [R, L, D]
+            states = states.to(net.text_in.weight.dtype)
+            text = by_row(net.text_tokens, states, present)  # [R, L, D]
         self.modulations = self._modulations(times.to(device), pooled, present)
         depth = config.width // config.heads
         table = rotary(self.grid, depth, device)  # [2, N, d]
@@ -86,12 +96,16 @@ class Loop:
     def _modulations(self, times: Tensor, pooled: Tensor | None, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """[K, blocks, 6, R, 1, D] and the last layer's [K, 2, R, 1, D], scales as 1 + scale, in the sampling dtype."""
         net, rows, count = self.net, self.rows, len(times)
-        t = times.float().repeat_interleave(rows)
-        expand = lambda x: None if x is None else x.repeat(count, *(1,) * (x.ndim - 1))  # noqa: E731
-        if pooled is not None:
+        t = times.float()
+        if pooled is None or present is None:
+            c = net.condition(t, None, None)[:, None].expand(-1, rows, -1)  # [K, R, D]
+        else:
             pooled = pooled.to(net.pooled_in.weight.dtype)
-        c = net.condition(t, expand(pooled), expand(present))  # [K R, D]
-        shared = net.modulation(c).view(count, 1, rows, 6, -1).transpose(2, 3)  # [K, 1, 6, R, D]
+            c = torch.stack(
+                [net.condition(t, pooled[[row]], present[[row]]) for row in range(rows)], 1
+            )  # each row alone: a product's rounding may depend on how many rows it has
+        shared = torch.stack([net.modulation(c[:, row]) for row in range(rows)], 1)  # [K, R, 6 D]
+        shared = shared.view(count, 1, rows, 6, -1).transpose(2, 3)  # [K, 1, 6, R, D]
         tables = torch.stack([p.block.table for p in self.packed])  # [blocks, 6, D]
         every = shared + tables[None, :, :, None]
         every[:, :, [1, 4]] += 1
@@ -122,7 +136,7 @@ class Loop:
         """Joint attention: keys and values [R, H, L + N, d] with the text's in place. Cross: the text's alone."""
         if text is None:
             return None
-        k, v = (part.to(self.dtype) for part in block.text_keys(text))
+        k, v = (part.to(self.dtype) for part in by_row(block.text_keys, text))
         if block.text == "cross":
             return k.contiguous(), v.contiguous()
         room = (k.shape[0], k.shape[1], count, k.shape[3])

@@ -1,0 +1,141 @@
+"""Latent diffusion: batches of cached codes and captions, training that learns text, sampling that repeats."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import COLOURS, shape_folder
+
+from genctl.data.pictures import DataConfig, load
+from genctl.errors import ModelError
+from genctl.families.base import Blend, Family, Request
+from genctl.families.base import load as load_model
+from genctl.families.ldm import LDM, CodeSource
+
+
+@pytest.fixture
+def model(models: Path) -> LDM:
+    made = load_model("tiny-ldm")
+    assert isinstance(made, LDM)
+    return made
+
+
+def drawn(model: Family, **request: object) -> torch.Tensor:
+    parts = [part for part in model.sample(Request(**request)) if part.final]  # type: ignore[arg-type]
+    return torch.cat([part.pictures for part in parts])
+
+
+def test_a_batch_holds_the_pictures_own_codes_and_captions(model: LDM, tmp_path: Path) -> None:
+    pictures = load(shape_folder(tmp_path / "data", 1), 32, DataConfig())
+    source = model.source(pictures, torch.device("cpu"))
+    assert isinstance(source, CodeSource)
+    rows = torch.tensor([3, 0, 7])
+    batch = source.batch(rows, torch.Generator().manual_seed(0))
+    real = pictures.pixels[rows].float() / 127.5 - 1
+    assert torch.allclose(batch["codes"], model.codec().encode(real), atol=1e-4)
+    caption = source.choices[rows, 0]
+    assert caption.shape == (3,)
+    from genctl.data.captions import variants
+
+    known = {text for entry in pictures.entries for text, _ in variants(entry)}
+    texts = sorted(known)
+    for row in range(3):  # whatever form was drawn, its states are those of encoding it alone
+        form = int((torch.rand(3, 1, generator=torch.Generator().manual_seed(0)) >= source.upto[rows]).sum(1)[row])
+        text = texts[int(source.choices[rows[row], form])]
+        states, pooled, _ = model.encode_text(text)
+        count = int(batch["present"][row].sum())
+        assert count == len(states)
+        assert torch.allclose(batch["states"][row, :count], states, atol=5e-3)
+        assert torch.allclose(batch["pooled"][row], pooled, atol=1e-3)
+        assert not batch["states"][row, count:].any()
+
+
+def test_an_undescribed_set_trains_without_text(model: LDM, tmp_path: Path) -> None:
+    from helpers import draw_shape
+
+    (tmp_path / "plain").mkdir()
+    for index in range(3):
+        draw_shape("circle", "red", "plain").save(tmp_path / "plain" / f"{index}.png")
+    source = model.source(load(tmp_path / "plain", 32, DataConfig()), torch.device("cpu"))
+    batch = source.batch(torch.arange(3), torch.Generator())
+    assert not batch["present"].any()
+    ((phase, loss, _),) = model.training_step(batch, torch.Generator(), 0.0)
+    assert phase == "model"
+    assert torch.isfinite(loss)
+
+
+def test_sampling_is_the_slow_loop(model: LDM) -> None:
+    """The whole sampler against a plain Euler loop with classifier-free guidance over the plain network."""
+    steps, scale = 4, 3.0
+    got = drawn(model, seeds=[5], prompts=["red circle"], steps=steps, guidance_scale=scale, dtype=torch.float32)
+    x = torch.randn(model.shape, generator=torch.Generator().manual_seed(5))[None]
+    cond, uncond = model.conditions(["red circle"]), model.conditions([""])
+    with torch.no_grad():
+        for index in range(steps):
+            t = 1 - index / steps
+            v = model.net(x, torch.tensor([t]), *cond)
+            if 0.1 <= t <= 0.95:
+                v0 = model.net(x, torch.tensor([t]), *uncond)
+                v = v0 + scale * (v - v0)
+            x = x - v / steps
+    assert torch.allclose(got, model.decode(x), atol=2e-3)
+
+
+def test_pictures_do_not_depend_on_their_batch(model: LDM) -> None:
+    request = {"prompts": ["a", "b c d", "a"], "steps": 3, "guidance_scale": 3.0}
+    together = drawn(model, seeds=[1, 2, 3], **request)
+    for index in range(3):
+        alone = drawn(model, seeds=[index + 1], **(request | {"prompts": [request["prompts"][index]]}))  # type: ignore[index]
+        assert torch.equal(together[index : index + 1], alone)
+    assert torch.equal(together, drawn(model, seeds=[1, 2, 3], chunk=2, **request))
+
+
+def test_conditions_of_prompts_and_between_them(model: LDM) -> None:
+    states, present, pooled = model.conditions(["red circle", "", "a"])
+    assert present.sum(1).tolist() == [4, 0, 3]  # [CLS] red circle [SEP]
+    assert pooled[1].abs().max() == 0
+    ends = model.conditions([Blend("red circle", "a", 0.0), Blend("red circle", "a", 1.0)])
+    assert torch.allclose(ends[2], pooled[[0, 2]])
+    assert torch.allclose(ends[0][0][:4], states[0][:4])
+    assert model.cuts("x " * 100)
+    assert not model.cuts("cat")
+
+
+def test_another_codec_is_refused(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from genctl import files
+
+    other = tmp_path / "models"
+    other.mkdir()
+    tensors, header = files.load_tensors(models / "tiny-vae.safetensors")
+    changed = {key: value + 1e-3 if value.is_floating_point() else value for key, value in tensors.items()}
+    files.save_tensors(other / "tiny-vae.safetensors", changed, header.metadata)
+    (other / "tiny-ldm.safetensors").write_bytes((models / "tiny-ldm.safetensors").read_bytes())
+    monkeypatch.setenv("GENCTL_MODELS", str(other))
+    with pytest.raises(ModelError, match="trained with another codec"):
+        drawn(load_model("tiny-ldm"), seeds=[0], steps=1)
+
+
+@pytest.mark.slow
+def test_train_then_sample_draws_the_colour_asked_for(models: Path, tmp_path: Path) -> None:
+    """Both stages by the command line on coloured shapes, then: is the drawn shape of the colour that was asked for?"""
+    data = shape_folder(tmp_path / "data")
+
+    def run(*arguments: str) -> None:
+        subprocess.run([sys.executable, "-m", "genctl", *arguments], check=True, capture_output=True)
+
+    run("train", "--model", "vae", str(data), "-o", "runs/codec", "--preset", "tiny", "--minutes", "0.7")
+    sets = ["model.codec=runs/codec", "model.channels=4", "model.factor=4"]
+    run("train", "--model", "ldm", str(data), "-o", "runs/mine", "--preset", "tiny", "--minutes", "1.5",
+        *(part for text in sets for part in ("--set", text)))  # fmt: skip
+    model = load_model("runs/mine")
+    right = 0
+    wanted = {"red": (1, -1, -1), "green": (-1, 0, -1), "blue": (-1, -1, 1), "orange": (1, 0.3, -1)}
+    for colour in COLOURS:
+        pictures = drawn(model, seeds=[1, 2, 3, 4], prompts=[f"{colour} circle, plain style"] * 4)
+        for picture in pictures:
+            centre = picture[:, 12:20, 12:20].mean((1, 2))
+            nearest = min(wanted, key=lambda name: sum((float(centre[i]) - wanted[name][i]) ** 2 for i in range(3)))
+            right += nearest == colour
+    assert right >= 13, right

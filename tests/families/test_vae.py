@@ -1,0 +1,100 @@
+"""The codec: normalised codes, a transform that is what it says, frozen encoders, learning on pictures."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import shape_folder
+
+from genctl.data.pictures import DataConfig, load
+from genctl.families.vae import VAE, LossConfig, NetConfig, VAEConfig
+from genctl.nets.autoencoder import transform_pair
+
+CONFIG = VAEConfig(
+    pixels=32,
+    net=NetConfig((16, 32), (1, 1), (1, 1), latent=4),
+    loss=LossConfig(adversarial_from=0.5, critic_width=8),
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path):  # noqa: ANN201
+    pictures = load(shape_folder(tmp_path, 1), 32, DataConfig()).split(False)
+    torch.manual_seed(0)
+    return VAE(CONFIG).source(pictures, torch.device("cpu"))
+
+
+def test_codes_have_zero_mean_and_unit_deviation_a_channel(source) -> None:  # noqa: ANN001
+    model = VAE(CONFIG)
+    model.finish(source)
+    rows = torch.arange(len(source.weights))
+    codes = model.encode(source.batch(rows, torch.Generator())["pictures"])
+    assert codes.shape == (len(rows), 4, 8, 8)
+    assert torch.allclose(codes.mean((0, 2, 3)), torch.zeros(4), atol=1e-4)
+    assert torch.allclose(codes.std((0, 2, 3)), torch.ones(4), atol=1e-3)
+
+
+def test_decode_undoes_the_normalisation(source) -> None:  # noqa: ANN001
+    model = VAE(CONFIG)
+    model.finish(source)
+    pictures = source.batch(torch.arange(3), torch.Generator())["pictures"]
+    with torch.no_grad():
+        plain = model.decoder(model.encoder(pictures)[0]).clamp(-1, 1)
+    assert torch.allclose(model.decode(model.encode(pictures)), plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [(32, 32), (8, 24)])
+def test_any_size_that_is_a_multiple(side: tuple[int, int]) -> None:
+    model = VAE(CONFIG)
+    pictures = torch.rand(1, 3, *side) * 2 - 1
+    codes = model.encode(pictures)
+    assert codes.shape == (1, 4, side[0] // 4, side[1] // 4)
+    assert model.decode(codes).shape == pictures.shape
+
+
+def test_the_transform_moves_codes_and_pictures_alike() -> None:
+    """With average pooling as the encoder, which commutes with turns and halving, both ways round agree."""
+    pictures = torch.rand(2, 3, 32, 32)
+    codes = torch.nn.functional.avg_pool2d(pictures, 4)
+    moved_codes, moved = transform_pair(codes, pictures, 1.0, 3)
+    assert torch.allclose(torch.nn.functional.avg_pool2d(moved, 4), moved_codes, atol=1e-6)
+    moved_codes, moved = transform_pair(codes, pictures, 0.5, 1)
+    assert moved.shape == (2, 3, 16, 16)
+    inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))  # resizing differs at the borders
+    assert (torch.nn.functional.avg_pool2d(moved, 4)[inner] - moved_codes[inner]).abs().max() < 0.06
+
+
+def test_a_frozen_encoder_keeps_codes_valid(source) -> None:  # noqa: ANN001
+    model = VAE(dataclasses.replace(CONFIG, loss=dataclasses.replace(CONFIG.loss, train_encoder=False)))
+    owned = {id(p) for p in model.phases()["model"].parameters()}
+    assert not owned & {id(p) for p in model.encoder.parameters()}
+    before = model.code_mean.clone()
+    model.finish(source)
+    assert torch.equal(before, model.code_mean)
+    for _, loss, _ in model.training_step(source.batch(torch.arange(4), torch.Generator()), torch.Generator(), 0.0):
+        loss.backward()
+    assert all(p.grad is None for p in model.encoder.parameters())
+
+
+def test_it_learns_and_the_critic_joins_in(source) -> None:  # noqa: ANN001
+    torch.manual_seed(0)
+    model = VAE(CONFIG)
+    optimisers = {name: torch.optim.AdamW(part.parameters(), 2e-3) for name, part in model.phases().items()}
+    first = last = 0.0
+    phases = set()
+    for step in range(40):
+        batch = source.batch(
+            torch.randint(0, 12, (8,), generator=torch.Generator().manual_seed(step)), torch.Generator()
+        )
+        for phase, loss, figures in model.training_step(batch, torch.Generator().manual_seed(step), step / 40):
+            phases.add(phase)
+            loss.backward()
+            optimisers[phase].step()
+            for optimiser in optimisers.values():
+                optimiser.zero_grad()
+            if "l1" in figures:
+                first = first or float(figures["l1"].detach())
+                last = float(figures["l1"].detach())
+    assert phases == {"model", "critic"}
+    assert last < 0.6 * first
