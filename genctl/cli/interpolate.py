@@ -20,12 +20,12 @@ ANIMATED = ("gif", "webp")
 
 
 def interpolate(
-    pictures: Annotated[list[str] | None, typer.Argument(help="Two pictures or more.")] = None,
+    ends: Annotated[list[str] | None, typer.Argument(help="Two pictures or more; with --prompts, prompts.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Default: vae for pictures, ldm otherwise.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Between seeds, such as 1,2,3.")] = None,
-    prompts: Annotated[str | None, typer.Option(help='Between prompts, such as "cat|dog".')] = None,
+    prompts: Annotated[bool, typer.Option("--prompts", help="The ends are prompts: --prompts cat dog.")] = False,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="The prompt while seeds change.")] = "",
     seed: Annotated[int, typer.Option("--seed", "-s", help="The seed while prompts change.")] = 0,
     cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance scale.")] = None,
@@ -39,21 +39,20 @@ def interpolate(
     no_metadata: shared.NoMetadata = False,
 ) -> None:
     """Walk between pictures (or --seeds, --prompts): a strip (.png), a GIF or WebP, or a folder/ of frames."""
-    texts = [part.strip() for part in prompts.split("|")] if prompts else []
-    ways = [bool(pictures), seeds is not None, bool(texts)]
-    if sum(ways) != 1:
-        raise UsageError("give pictures, or --seeds, or --prompts: one of the three")
+    texts, pictures = (ends or [], []) if prompts else ([], ends or [])
+    if bool(ends) == (seeds is not None):
+        raise UsageError("give pictures (a.png b.png), --prompts cat dog, or --seeds 1,2: one of the three")
     name = model or ("vae" if pictures else "ldm")
     shared.require(name, "interpolate", text=bool(texts or prompt))
+    if seeds is None and len(ends or []) < 2:
+        raise UsageError("interpolate wants two ends or more")
     out = output or "interpolation.png"
     paths = _paths(out, frames, force)
     if pictures:
-        if len(pictures) < 2:
-            raise UsageError("interpolate wants two pictures or more")
         drawn, family = _between_pictures(pictures, name, frames, device)
     else:
         drawn, family = _between_draws(name, seeds, texts, prompt, seed, cfg, steps, frames, device)
-    facts = {"task": "interpolate", "frames": frames, "prompt": prompt or prompts, "seeds": seeds}
+    facts = {"task": "interpolate", "frames": frames, "prompt": prompt or " -> ".join(texts), "seeds": seeds}
     document = None if no_metadata else shared.made_by(family, name, **facts)
     _put_out(drawn, paths, out, milliseconds, document, as_json)
 

@@ -164,7 +164,8 @@ class Display:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet, self.live, self.last = quiet, sys.stderr.isatty(), 0.0
-        self.start: tuple[float, float] | None = None
+        self.before: tuple[float, int] | None = None  # time and images of the last row
+        self.speed = 0.0
         self.console: Any = None
 
     def __enter__(self) -> Display:
@@ -194,12 +195,13 @@ class Display:
             self.last = now
 
     def _line(self, row: dict[str, Any], now: float) -> str:
-        self.start = self.start or (now, row["images"])
-        begun, images = self.start
-        speed = (row["images"] - images) / (now - begun) if now > begun else 0.0
+        if self.before and now > self.before[0]:
+            latest = (row["images"] - self.before[1]) / (now - self.before[0])
+            self.speed = 0.8 * self.speed + 0.2 * latest if self.speed else latest
+        self.before = (now, row["images"])
         left = row["minutes"] * (1 / max(row["progress"], 1e-6) - 1)
         figures = " ".join(f"{k} {v:.3f}" for k, v in row.items() if k in ("loss", "psnr", "lpips", "norm"))
-        return f"step {row['step']} {row['progress']:.0%} {figures} {speed:.0f} images/s, {left:.0f} min left"
+        return f"step {row['step']} {row['progress']:.0%} {figures} {self.speed:.0f} images/s, {left:.0f} min left"
 
     def _print(self, line: str) -> None:
         if self.console:

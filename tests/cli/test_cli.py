@@ -189,7 +189,7 @@ def test_interpolate_pictures_seeds_and_prompts(models: Path) -> None:
     execute([*SAMPLE, "-p", "cat", "--seed", "2", "-o", "two.png"])
     middle, alone = (Image.open(name).tobytes() for name in ("frames/2.png", "two.png"))
     assert middle == alone  # the walk passes through the pictures of its seeds
-    prompts = ["interpolate", "--prompts", "cat|dog", "-m", "tiny-ldm", "--steps", "2", "--frames", "3"]
+    prompts = ["interpolate", "--prompts", "cat", "dog", "-m", "tiny-ldm", "--steps", "2", "--frames", "3"]
     assert execute([*prompts, "--seed", "2", "-o", "p-{i}.png"]) == 0
     assert Image.open("p-0.png").tobytes() == alone
 
@@ -209,7 +209,8 @@ def test_errors_of_usage(models: Path, capsys: pytest.CaptureFixture[str]) -> No
         ("sample", "-m", "tiny-ldm", "--device", "cuda:9"): "--device",
         ("sample", "-m", "tiny-ldm", "--dtype", "fp8"): "fp32",
         ("sample", "-m", "tiny-vae"): "cannot sample; models that can:",
-        ("interpolate", "--seeds", "1,2", "--prompts", "a|b"): "one of the three",
+        ("interpolate", "--seeds", "1,2", "--prompts", "a", "b"): "one of the three",
+        ("interpolate", "a.png"): "two ends",
         ("train", "x", "--model", "ldn"): 'did you mean "ldm"',
         ("train", "x", "--minutes", "1", "--steps", "1"): "not both",
         ("train", "x", "--model", "vae", "--set", "model.net.laten=3", "--steps", "1"): 'did you mean "latent"',
