@@ -134,7 +134,7 @@ def initialise(model: Family, name: str, device: Any) -> None:
 
     tensors, header = files.load_tensors(hub.resolve(name))
     if header.document.get("family") != model.name:
-        raise UsageError(f"--init {name}: a {header.document.get('family')} model, not {model.name}")
+        raise UsageError(f"--init {name}: of family {header.document.get('family')}, not {model.name}")
     own = model.state_dict()
     fitting = {key: value for key, value in tensors.items() if key in own and own[key].shape == value.shape}
     if not fitting:

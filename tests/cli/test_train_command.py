@@ -1,0 +1,108 @@
+"""genctl train as a user runs it: a run folder that is a model name, resumed by the same command."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import shape_folder
+from PIL import Image
+
+from genctl.cli.main import execute
+
+VAE = ["train", "data", "--model", "vae", "--preset", "tiny", "--threads", "1", "-o", "runs/codec",
+       "--set", "train.batch=4", "--set", "model.net.channels=[8,8]"]  # fmt: skip
+LDM = ["train", "data", "--model", "ldm", "--preset", "tiny", "--threads", "1", "-o", "runs/mine",
+       "--set", "train.batch=4", "--set", "model.codec=tiny-vae", "--set", "model.channels=2",
+       "--set", "model.factor=4", "--set", "model.net.patch=2"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def data(models: Path) -> Path:
+    return shape_folder(Path("data"), 1)
+
+
+def test_train_encode_with_it_and_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([*VAE, "--steps", "3"]) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == "runs/codec/model.safetensors"
+    assert "16 pictures, captions from metadata.jsonl, 3 held out" in err
+    assert "held out loss" in err
+    assert execute(["encode", "data/circle-red-plain-0.png", "--model", "runs/codec", "-o", "c.safetensors"]) == 0
+    assert execute(["info", "runs/codec", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["training"]["steps"] == 3
+    assert said["data"]["pictures"] == 16
+    assert execute([*VAE, "--steps", "3"]) == 0  # done already: nothing to do, nothing broken
+    assert "resuming runs/codec at step 3" in capsys.readouterr().err
+    assert execute([*VAE, "--steps", "4"]) == 2
+    assert "train.steps: 3 -> 4" in capsys.readouterr().err
+    assert execute([*VAE, "--steps", "4", "--override"]) == 0
+    rows = [json.loads(line) for line in Path("runs/codec/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [3, 4]
+
+
+def test_train_a_text_model_and_draw(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([*LDM, "--steps", "2"]) == 0
+    assert execute(["sample", "--model", "runs/mine", "-p", "red circle", "--steps", "2", "-o", "a.png"]) == 0
+    assert Image.open("a.png").size == (32, 32)
+    assert (
+        execute([*LDM[:-2], "-o", "runs/more", "--set", "model.net.patch=2", "--steps", "1", "--init", "runs/mine"])
+        == 0
+    )
+    assert "from runs/mine" in capsys.readouterr().err
+    assert execute(["train", "data", "--model", "vae", "--preset", "tiny", "--steps", "1", "--init", "runs/mine"]) == 2
+    assert "of family ldm, not vae" in capsys.readouterr().err
+
+
+def test_a_data_set_that_changed_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([*VAE, "--steps", "2"]) == 0
+    Image.new("RGB", (32, 32), "black").save("data/circle-red-plain-0.png")
+    capsys.readouterr()
+    assert execute([*VAE, "--steps", "2"]) == 2
+    assert "data.fingerprint" in capsys.readouterr().err
+
+
+def test_eval_of_a_codec_and_of_a_text_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["eval", "tiny-vae", "data", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["count"] == 3
+    assert said["psnr"] > 0
+    assert execute(["eval", "tiny-ldm", "data", "--most", "2", "--steps", "1", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["concepts"] == 8
+    assert said["held_out"]["drawn"]["count"] == 2
+    assert 0 <= said["held_out"]["ceiling"]["top1"] <= 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_130() -> None:
+    command = [sys.executable, "-m", "genctl", *VAE, "--minutes", "5"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not Path("runs/codec/metrics.jsonl").exists():
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.rstrip().endswith("genctl: interrupted")
+    assert list(Path("runs/codec").glob("state-*.safetensors"))
+    assert not Path("runs/codec/lock").exists()
+
+
+@pytest.mark.slow
+def test_kill_while_sampling_leaves_whole_pictures_only() -> None:
+    command = [sys.executable, "-m", "genctl", "sample", "-m", "tiny-ldm", "-n", "200", "--batch", "1", "-o", "out/"]
+    for wait in (0.0, 0.13, 0.29, 0.41, 0.57):
+        process = subprocess.Popen([*command, "-f"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(list(Path("out").glob("*.png"))) < 3:
+            time.sleep(0.01)
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+        for path in Path("out").glob("*.png"):
+            Image.open(path).load()
+            assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
+            path.unlink()
