@@ -90,6 +90,19 @@ def check_sha256(path: Path) -> str:
     return digest
 
 
+def weights_sha256(path: Path, header: files.Header) -> str:
+    """What identifies a model's or part's tensors: the header's `modelspec.hash_sha256`, else the file's own hash."""
+    recorded = header.metadata.get("modelspec.hash_sha256", "").removeprefix("0x")
+    return recorded or files.file_sha256(path)
+
+
+def load_part(name: str) -> tuple[dict[str, Any], files.Header]:
+    """Tensors and header of a shipped part (text encoder, feature net), its bytes checked. Raises ModelError."""
+    path = resolve(name, kind="part")
+    check_sha256(path)
+    return files.load_tensors(path)
+
+
 def _download(name: str) -> Path:
     """hf://owner/repo[/file][@revision] -> a file of huggingface_hub's cache."""
     address, _, revision = name.removeprefix("hf://").partition("@")
@@ -97,11 +110,18 @@ def _download(name: str) -> Path:
     if len(parts) < 2 or not all(parts):
         raise UsageError(f"{name}: wants hf://owner/repo[/file.safetensors][@revision]")
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     repo, file = "/".join(parts[:2]), "/".join(parts[2:]) or "model.safetensors"
     try:
         return Path(hf_hub_download(repo, file, revision=revision or None))
+    except HFValidationError as error:
+        raise UsageError(f"{name}: {' '.join(str(error).split())}") from None
     except LocalEntryNotFoundError:
         raise WorldError(f"{name}: not in the cache, and the hub cannot be reached") from None
     except (RepositoryNotFoundError, EntryNotFoundError) as error:

@@ -24,7 +24,8 @@ def publish(source: str, name: str, licence: str, figures: Path | None, title: s
     if figures:
         document["figures"] = document.get("figures", {}) | json.loads(figures.read_text())
     for part in document.get("parts", {}).values():
-        part["sha256"] = files.file_sha256(WEIGHTS / f"{part['name']}.safetensors")
+        path = WEIGHTS / f"{part['name']}.safetensors"
+        part["sha256"] = hub.weights_sha256(path, files.read_header(path))
     metadata = header.metadata | {
         "genctl": json.dumps(document, sort_keys=True, ensure_ascii=False),
         "modelspec.title": title or name,

@@ -26,7 +26,7 @@ def encode(
     output: shared.Output = None,
     force: shared.Force = False,
     size: Annotated[
-        int | None, typer.Option(help="Crop to this square first (default: the picture's own size).")
+        int | None, typer.Option(min=1, help="Crop to this square first (default: the picture's own size).")
     ] = None,
     device: shared.Device = "auto",
     as_json: shared.Json = False,
@@ -86,7 +86,7 @@ def _encode(family: Family, model: str, picture: Tensor, name: str) -> bytes:
     codes = family.encode(padded[None])[0]
     info: dict[str, Any] = {
         "model": Path(model).stem if shared.hub.path_like(model) else model,
-        "sha256": family.sha256,
+        "sha256": family.weights_sha256,
         "pixels": list(picture.shape[1:]),
         "axes": "channels, height, width",
     }
@@ -134,14 +134,14 @@ def decode(
     families: dict[str, Family] = {}
     for index, (tensor, info) in enumerate(listed):
         family = _decoder(model or str(info.get("model", "")), info, families, device, given=model is not None)
-        try:
-            picture = family.decode(tensor[None])[0]
-        except RuntimeError:
-            raise InputError(f"{codes}: codes of shape {list(tensor.shape)} do not fit the model") from None
+        channels = getattr(family.config, "channels", None) or family.config.net.latent
+        if tensor.ndim != 3 or tensor.shape[0] != channels:
+            raise InputError(f"{codes}: codes of shape {list(tensor.shape)}, where the model wants [{channels}, h, w]")
+        picture = family.decode(tensor[None])[0]
         height, width = info.get("pixels") or picture.shape[1:]
         facts = {"task": "decode", "size": f"{width}x{height}"}
         document = None if no_metadata else shared.made_by(family, str(info.get("model", model)), **facts)
-        put_out(to_image(picture[:, :height, :width]), paths[index] if paths else None, document, as_json, index)
+        put_out(to_image(picture[:, :height, :width]), paths[index] if paths else None, document, as_json, i=index)
 
 
 def _documents(source: str) -> Iterator[tuple[Tensor, dict[str, Any]]]:
@@ -157,12 +157,14 @@ def _decoder(name: str, info: dict[str, Any], families: dict[str, Family], devic
     if name not in families:
         if not name:
             raise InputError("these codes name no model; give --model")
+        if not given and (shared.hub.path_like(name) or ":" in name):
+            raise InputError(f"these codes name the model {name!r}; give it with --model if you trust it")
         shared.require(name, "decode")
         families[name] = shared.load(name, device)
     family = families[name]
-    if not given and info.get("sha256") not in (None, family.sha256):
+    if not given and info.get("sha256") not in (None, family.weights_sha256):
         raise ModelError(
-            f"{name}: not the model that made these codes (sha256 {str(info['sha256'])[:12]}, "
-            f"here {family.sha256[:12]}); --model {name} decodes with it all the same"
+            f"{name}: not the model that made these codes (weights {str(info['sha256'])[:12]}, "
+            f"here {family.weights_sha256[:12]}); --model {name} decodes with it all the same"
         )
     return family

@@ -25,6 +25,7 @@ def evaluate(
     quiet: shared.Quiet = False,
 ) -> None:
     """Measure a model on held-out data: a codec's PSNR and LPIPS, a text model's concept retrieval."""
+    shared.one_of("--solver", solver, ("euler", "heun"))
     _, document = shared.describe(model)
     can = document.get("can", [])
     if "text" not in can and "encode" not in can:
@@ -41,16 +42,21 @@ def evaluate(
 
 
 def _measure(name: str, folder: Path, most: int, request: dict[str, Any], device: str, quiet: bool) -> dict[str, Any]:
+    from genctl.config import build
     from genctl.data.pictures import DataConfig, load
     from genctl.metrics.evaluate import reconstruction, retrieval
 
     family = shared.load(name, device)
-    pictures = load(folder, family.pixels, DataConfig(), lambda line: shared.remark(f"genctl: {line}", quiet))
+    recorded = family.info.get("data", {})
+    settings = build(DataConfig, recorded.get("settings", {}))  # the same split and crop as in training
+    pictures = load(folder, family.pixels, settings, lambda line: shared.remark(f"genctl: {line}", quiet))
+    if recorded.get("fingerprint") not in (None, pictures.fingerprint):
+        shared.remark("genctl: not the data that this model was trained on; what is held out here may differ", quiet)
     if "text" in family.can:
         figures = retrieval(family, pictures, most, request, _progress(quiet))
     else:
         held = pictures.split(True)
-        figures = reconstruction(family, held if len(held) else pictures)
+        figures = {"held_out": len(held) > 0} | reconstruction(family, held if len(held) else pictures)
     return figures | {"sha256": family.sha256}
 
 

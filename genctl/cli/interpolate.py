@@ -46,7 +46,7 @@ def interpolate(
     shared.require(name, "interpolate", text=bool(texts or prompt))
     if seeds is None and len(ends or []) < 2:
         raise UsageError("interpolate wants two ends or more")
-    out = output or "interpolation.png"
+    out = output or str(names.unique([Path("interpolation.png")])[0])
     paths = _paths(out, frames, force)
     if pictures:
         drawn, family = _between_pictures(pictures, name, frames, device)
@@ -147,7 +147,7 @@ def _put_out(
 
     if len(paths) != 1:
         for index, picture in enumerate(drawn):
-            put_out(to_image(picture), paths[index] if paths else None, document, as_json, index)
+            put_out(to_image(picture), paths[index] if paths else None, document, as_json, i=index)
         return
     form = names.format_of(paths[0])
     if form in ANIMATED:

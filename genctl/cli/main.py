@@ -50,10 +50,12 @@ def execute(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         result = typer.main.get_command(app).main(arguments, prog_name="genctl", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
+        return say("interrupted", 130) if code == 130 else code  # Typer turns Ctrl-C into this code
     except KeyboardInterrupt:
-        print("genctl: interrupted", file=sys.stderr)
-        return 130
+        return say("interrupted", 130)
+    except SystemExit as error:  # Typer's way with a pipe that closed while it printed
+        return 0 if error.code == 1 else int(error.code or 0)
     except PipeClosedError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the final flush would fail again
         return 0
@@ -75,7 +77,7 @@ def explain(error: Exception) -> int:
     if type(error).__name__ == "Abort":
         return 130
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return say(f"out of memory ({str(error)[:120]}); try a smaller --batch or -n", 5)
+        return say(f"out of memory ({str(error)[:120]}); try a smaller --batch, -n, or --set train.batch=...", 5)
     if isinstance(error, OSError):
         return say(f"{error.filename or 'system'}: {error.strerror or error}", 5)
     return say(f"a fault of genctl: {type(error).__name__}: {str(error)[:200]}; --debug shows where", 1)

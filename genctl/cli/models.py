@@ -68,7 +68,7 @@ def info(
         print(json.dumps(document, ensure_ascii=False))
         return
     for line in _lines(document):
-        print(line)
+        print("".join(mark if mark.isprintable() else "?" for mark in line))  # a file may hold terminal escapes
 
 
 def _describe(target: str) -> dict[str, Any]:
@@ -85,6 +85,10 @@ def _describe(target: str) -> dict[str, Any]:
             size = read_picture(data, target).size
             return {"picture": f"{size[0]}x{size[1]}", "made_by": "not said in the file"}
         return document
+    if Path(target).is_file() and Path(target).suffix == ".safetensors":
+        documents = _code_documents(Path(target))
+        if documents:
+            return documents[0] | ({"documents": len(documents)} if len(documents) > 1 else {})
     if not hub.path_like(target) and not Path(target).exists() and target in dict(hub.known("part")):
         path = hub.resolve(target, kind="part")
     else:
@@ -93,9 +97,23 @@ def _describe(target: str) -> dict[str, Any]:
     document = header.document
     if not document:
         raise InputError(f"{target}: a safetensors file, but not one of genctl's")
-    if document.get("kind") == "codes":
-        return document | {"shape": list(header.tensors["codes"].shape)} if "codes" in header.tensors else document
     return document | {"parameters": header.parameters, "sha256": files.file_sha256(path)}
+
+
+def _code_documents(path: Path) -> list[dict[str, Any]]:
+    """What each document of a code file says of itself, with its shape; nothing where the file is something else."""
+    documents = []
+    with path.open("rb") as file:
+        while prefix := file.read(8):
+            try:
+                header = files.parse_header(prefix, file.read(files.header_length(prefix, str(path))), str(path))
+            except GenctlError:
+                return []
+            if header.document.get("kind") != "codes" or "codes" not in header.tensors:
+                return []
+            documents.append(header.document | {"shape": list(header.tensors["codes"].shape)})
+            file.seek(header.data_bytes, 1)
+    return documents
 
 
 def _lines(document: Any, indent: str = "") -> list[str]:

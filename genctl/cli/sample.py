@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from genctl.families.base import Family, Request
 
 SOLVERS = ("euler", "heun")
+MOST_SEED = (1 << 62) - 1
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Job:
 
 
 def sample(
+    context: typer.Context,
     model: shared.Model = "ldm",
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="What to draw.")] = "",
     cfg: Annotated[float | None, typer.Option("--cfg", "--cfg-scale", help="Guidance scale; 1 = none.")] = None,
     steps: Annotated[int | None, typer.Option(help="Solver steps.", min=1, max=1000)] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", "-s", help="Of the first picture; picture i has seed + i.")
+        int | None,
+        typer.Option("--seed", "-s", min=0, max=MOST_SEED, help="Of the first picture; picture i has seed + i."),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds such as 3,7,10-15.")] = None,
     count: Annotated[int, typer.Option("-n", "--count", help="How many pictures.", min=1)] = 1,
@@ -49,9 +52,7 @@ def sample(
     grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show each step in the terminal.")] = False,
     like: Annotated[Path | None, typer.Option(help="Repeat what made this picture.")] = None,
-    batch: Annotated[
-        int, typer.Option(help="Pictures drawn at once; changes speed and memory, not pictures.", min=1)
-    ] = 8,
+    batch: Annotated[int, typer.Option(help="Pictures drawn at once: speed and memory, not what is drawn.", min=1)] = 8,
     device: shared.Device = "auto",
     dtype: shared.Dtype = "auto",
     as_json: shared.Json = False,
@@ -61,8 +62,13 @@ def sample(
     """Draw pictures: genctl sample --model ldm --prompt cat --cfg 4."""
     settings: dict[str, Any] = {"model": model, "prompt": prompt, "cfg": cfg, "steps": steps, "seed": seed,
                                 "negative": negative, "solver": solver, "interval": _interval(interval)}  # fmt: skip
+    given = {name for name in settings if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+    if seeds is not None and (given & {"seed"} or count > 1):
+        raise UsageError("--seeds says all seeds and how many; leave out --seed and -n")
+    if prompts is not None and (given & {"prompt"} or seeds is not None):
+        raise UsageError("--prompts has the prompts; leave out --prompt and --seeds")
     if like is not None:
-        settings = _like(like, settings)
+        settings = _like(like, settings, given)
     from genctl.media.write import refuse_terminal
 
     shared.one_of("--solver", settings["solver"], SOLVERS)
@@ -86,12 +92,14 @@ def _interval(text: str | None) -> tuple[float, float] | None:
         return None
     try:
         low, high = (float(part) for part in text.split(","))
+        if not 0 <= low <= high <= 1:
+            raise ValueError
     except ValueError:
         raise UsageError(f"--interval {text}: wants LOW,HIGH, for example 0.1,0.95") from None
     return low, high
 
 
-def _like(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _like(path: Path, settings: dict[str, Any], given: set[str]) -> dict[str, Any]:
     """The settings of the picture at `path`; what was given on the command line wins."""
     from genctl.media.provenance import read_provenance
     from genctl.media.stream import read_file
@@ -100,7 +108,7 @@ def _like(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     if document is None:
         raise InputError(f"{path}: does not say how it was made")
     named = str(document.get("model", ""))
-    if settings["model"] == "ldm" and named != "ldm" and (shared.hub.path_like(named) or ":" in named):
+    if "model" not in given and (shared.hub.path_like(named) or ":" in named):
         raise InputError(f"{path}: names the model {named!r}; give it with --model if you trust it")
     if document.get("steps") is not None and not 1 <= document["steps"] <= 1000:
         raise InputError(f"{path}: names an impossible number of steps ({document['steps']})")
@@ -108,10 +116,12 @@ def _like(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
             "negative": "negative", "solver": "solver", "interval": "guidance_interval"}  # fmt: skip
     defaults = {"model": "ldm", "prompt": "", "cfg": None, "steps": None, "seed": None, "negative": "",
                 "solver": "euler", "interval": None}  # fmt: skip
-    return {
-        key: document.get(name, defaults[key]) if settings[key] == defaults[key] else settings[key]
-        for key, name in keys.items()
-    }
+    settings = {k: settings[k] if k in given else document.get(name, defaults[k]) for k, name in keys.items()}
+    _, found = shared.describe(settings["model"])
+    same = shared.hub.check_sha256(shared.hub.resolve(settings["model"])) == document.get("sha256")
+    if found and not same:
+        shared.remark(f"genctl: {settings['model']} is not the file that made {path}; the picture will differ")
+    return settings
 
 
 def _jobs(settings: dict[str, Any], seeds: str | None, count: int, prompts: str | None) -> list[Job]:
@@ -134,6 +144,8 @@ def _prompt_jobs(source: str, settings: dict[str, Any], count: int) -> list[Job]
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{source}: not UTF-8 text") from None
     first = fresh_seed() if settings["seed"] is None else settings["seed"]
     jobs: list[Job] = []
     for number, line in enumerate(filter(None, map(str.strip, text.splitlines())), 1):
@@ -165,7 +177,7 @@ def _request(settings: dict[str, Any], jobs: list[Job], batch: int, preview: boo
         guidance_scale=settings["cfg"],
         guidance_interval=tuple(interval) if interval else None,
         chunk=batch,
-        preview=preview,
+        preview=preview and sys.stderr.isatty(),
         dtype=shared.dtype_of(dtype),
     )
 
@@ -201,15 +213,15 @@ def _draw(
                 size = f"{picture.shape[2]}x{picture.shape[1]}"
                 facts = {"prompt": job.prompt, "seed": job.seed, "size": size} | resolved
                 document = None if no_metadata else shared.made_by(family, settings["model"], **facts)
-                put_out(to_image(picture), paths[index] if paths else None, document, as_json, job.seed)
+                put_out(to_image(picture), paths[index] if paths else None, document, as_json, seed=job.seed)
             progress.advance(len(part.pictures))
     if grid:
         facts = {"prompt": jobs[0].prompt, "seed": jobs[0].seed, "count": len(jobs)} | resolved
         document = None if no_metadata else shared.made_by(family, settings["model"], **facts)
-        put_out(write.grid(torch.cat(kept)), paths[0] if paths else None, document, as_json, jobs[0].seed)
+        put_out(write.grid(torch.cat(kept)), paths[0] if paths else None, document, as_json, seed=jobs[0].seed)
 
 
-def put_out(image: Any, path: Path | None, document: dict[str, Any] | None, as_json: bool, seed: int) -> None:
+def put_out(image: Any, path: Path | None, document: dict[str, Any] | None, as_json: bool, **facts: Any) -> None:
     """One picture to its file (its path on stdout), or as PNG to stdout."""
     from genctl.media import write
 
@@ -217,7 +229,7 @@ def put_out(image: Any, path: Path | None, document: dict[str, Any] | None, as_j
         write.write_stdout(write.encode_picture(image, "png", document))
         return
     write.write_picture(path, image, document)
-    shared.result(path, as_json, seed=seed)
+    shared.result(path, as_json, **facts)
 
 
 class Progress:

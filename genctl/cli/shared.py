@@ -51,12 +51,14 @@ def device_of(name: str) -> Any:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if _mps() else "cpu")
     kind = name.split(":")[0]
     one_of("--device", kind, ("auto", "cpu", "cuda", "mps"))
-    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not _mps()):
-        raise UsageError(f"--device {name}: this machine (or this build of torch) has none")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"--device {name}: not a device") from None
+    count = torch.cuda.device_count() if kind == "cuda" else int(_mps())
+    if kind != "cpu" and (device.index or 0) >= count:
+        raise UsageError(f"--device {name}: this machine (or this build of torch) has {count} of that kind")
+    return device
 
 
 def _mps() -> bool:

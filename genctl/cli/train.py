@@ -12,7 +12,7 @@ import typer
 
 from genctl import __version__, config
 from genctl.cli import shared
-from genctl.errors import UsageError
+from genctl.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from genctl.data.pictures import Pictures
@@ -48,20 +48,17 @@ def train(
     shared.one_of("--model", model, TRAINABLE)
     if minutes is not None and steps is not None:
         raise UsageError("--minutes or --steps, not both")
-    values = _values(model, preset or _default_preset(model, print_config), minutes, steps, sets or [])
+    values = _values(model, preset or _default_preset(model, device), minutes, steps, sets or [])
     if print_config:
-        print(json.dumps(values, indent=1))
+        resolved = dict(zip(("model", "train", "data"), map(config.to_dict, _configs(model, values)), strict=True))
+        print(json.dumps(resolved, indent=1))
         return
     run_folder = output or Path("runs") / model
     _train(model, values, data, run_folder, init, seed, threads, override, device, quiet)
 
 
-def _default_preset(family: str, light: bool) -> str:
-    if light:
-        return "cpu"
-    import torch
-
-    wanted = "gpu" if torch.cuda.is_available() else "cpu"
+def _default_preset(family: str, device: str) -> str:
+    wanted = "cpu" if shared.device_of(device).type == "cpu" else "gpu"
     return wanted if wanted in config.presets(family) else "cpu"
 
 
@@ -83,22 +80,26 @@ def _train(
 ) -> None:  # fmt: skip
     import torch
 
-    from genctl.data.pictures import DataConfig, load
+    from genctl.data.pictures import load
     from genctl.families.base import family_class
     from genctl.nets.fast import keep_memory
     from genctl.train.loop import Trainer
-    from genctl.train.optim import TrainConfig
+    from genctl.train.optim import check
     from genctl.train.run import Run
 
     if threads:
         torch.set_num_threads(threads)
     cls = family_class(name)
-    model_config: Any = config.build(cls.Config, values.get("model", {}), "model.")
-    train_config = config.build(TrainConfig, values.get("train", {}), "train.")
-    data_config = config.build(DataConfig, values.get("data", {}), "data.")
+    model_config, train_config, data_config = _configs(name, values)
+    check(train_config)
     if not (train_config.steps or train_config.minutes):
         raise UsageError("say how long: --minutes M or --steps N")
     place = shared.device_of(device)
+    torch.manual_seed(seed)  # of the initial weights
+    try:
+        model = cls(model_config).to(place)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     keep_memory()
     pictures = load(data, model_config.pixels, data_config, lambda line: shared.remark(f"genctl: {line}"))  # type: ignore[attr-defined]
     shared.remark(f"data: {pictures.summary} ({data_config.fit} to {model_config.pixels} px)", quiet)  # type: ignore[attr-defined]
@@ -106,21 +107,23 @@ def _train(
     document = {
         "family": name, "config": config.to_dict(model_config), "train": config.to_dict(train_config),
         "data": config.to_dict(data_config) | {"fingerprint": pictures.fingerprint}, "seed": seed, "init": init,
-        "version": __version__,
+        "parts": cls.part_hashes(model_config), "version": __version__,
     }  # fmt: skip
+    training, held = pictures.split(False), pictures.split(True)
+    if not len(training):
+        raise InputError(f"{data}: every picture is held out; nothing is left to train on")
     with run.locked():
         resumed = run.begin(document, override)
-        torch.manual_seed(seed)  # of the initial weights
-        model = cls(model_config).to(place)
         if init and not resumed:
             initialise(model, init, place)
-        source, held_out = model.source(pictures.split(False), place), model.source(pictures.split(True), place)
+        source = model.source(training, place)
+        held_out = model.source(held, place) if len(held) else None
         trainer = Trainer(model, source, held_out, run, train_config, seed)
         if resumed:
             trainer.resume()
             shared.remark(f"resuming {folder} at step {trainer.step}", quiet)
         _say_plan(model, trainer.autocast, place, train_config, quiet)
-        facts = _facts(pictures, data, values, init)
+        facts = _facts(pictures, data, document)
         with Display(quiet) as display:
             trainer.train(lambda: facts, display.show)
     verb = f'sample --model {folder} --prompt "..."' if "text" in model.can else f"encode PICTURE --model {folder}"
@@ -151,12 +154,27 @@ def _say_plan(model: Family, autocast: Any, device: Any, train_config: Any, quie
     shared.remark(f"{model.name}: {count / 1e6:.1f} M trained parameters on {device}, {dtype}, {bound}", quiet)
 
 
-def _facts(pictures: Pictures, folder: Path, values: dict[str, Any], init: str | None) -> dict[str, Any]:
+def _configs(name: str, values: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """The model's, the trainer's and the data's configuration. Raises UsageError that names a wrong setting."""
+    from genctl.data.pictures import DataConfig
+    from genctl.families.base import family_class
+    from genctl.train.optim import TrainConfig
+
+    return (
+        config.build(family_class(name).Config, values.get("model", {}), "model."),
+        config.build(TrainConfig, values.get("train", {}), "train."),
+        config.build(DataConfig, values.get("data", {}), "data."),
+    )
+
+
+def _facts(pictures: Pictures, folder: Path, document: dict[str, Any]) -> dict[str, Any]:
     """What the model file records of its training, beside steps and minutes."""
     licence = folder / "ATTRIBUTION.md"
     text = licence.read_text(encoding="utf-8") if licence.exists() else ""
-    data = {"pictures": len(pictures), "fingerprint": pictures.fingerprint, "attribution": text}
-    return {"training": {"train": values.get("train", {}), "init": init}, "data": data}
+    settings = {key: value for key, value in document["data"].items() if key != "fingerprint"}
+    data = {"pictures": len(pictures), "fingerprint": pictures.fingerprint, "settings": settings, "attribution": text}
+    training = {"settings": document["train"], "seed": document["seed"], "init": document["init"]}
+    return {"training": training, "data": data}
 
 
 class Display:

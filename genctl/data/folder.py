@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,15 +56,18 @@ class Listing:
         return ", ".join(parts + self.notes)
 
 
-def scan(folder: Path) -> Listing:
-    """List a folder's pictures with captions and splits. Raises InputError that says what was found instead."""
+def scan(folder: Path, split: str = "split") -> Listing:
+    """List a folder's pictures with captions and splits (`split`: the metadata column that says which is held out).
+
+    Raises InputError that says what was found instead.
+    """
     if not folder.exists():
         raise InputError(f"{folder}: no such folder; give a folder of pictures")
     if folder.is_file():
         raise InputError(f"{folder}: a file; give the folder that holds it")
-    for name in ("metadata.jsonl", "metadata.csv"):
-        if (folder / name).exists():
-            return _imagefolder(folder, folder / name)
+    tables = [table for part in (folder, *(folder / name for name in sorted(SPLITS))) for table in _tables(part)]
+    if tables:
+        return _imagefolder(folder, tables, split)
     if (folder / "metadata.parquet").exists():
         raise InputError(f"{folder}/metadata.parquet: parquet is not read; save it as metadata.jsonl")
     paths = picture_files(folder)
@@ -86,23 +90,29 @@ def scan(folder: Path) -> Listing:
     return Listing(folder, entries, layout)
 
 
-def _imagefolder(folder: Path, table: Path) -> Listing:
+def _tables(folder: Path) -> list[Path]:
+    return [folder / name for name in ("metadata.jsonl", "metadata.csv") if (folder / name).exists()][:1]
+
+
+def _imagefolder(folder: Path, tables: list[Path], split: str) -> Listing:
     entries, missing = [], 0
-    for number, row in enumerate(_rows(table), 1):
-        if not isinstance(row, dict) or "file_name" not in row:
-            raise InputError(f"{table}: row {number} has no file_name")
-        file = folder / str(row["file_name"])
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"{table}: row {number} names a file outside the folder ({row['file_name']})")
-        if not file.exists():
-            missing += 1
-            continue
-        entries.append(_entry(file, row))
+    for table in tables:
+        inside = table.parent.name if table.parent != folder else "train"  # of train/metadata.jsonl
+        for number, row in enumerate(_rows(table), 1):
+            if not isinstance(row, dict) or "file_name" not in row:
+                raise InputError(f"{table}: row {number} has no file_name")
+            file = table.parent / str(row["file_name"])
+            if not file.resolve().is_relative_to(folder.resolve()):
+                raise InputError(f"{table}: row {number} names a file outside the folder ({row['file_name']})")
+            if file.exists():
+                entries.append(_entry(file, {split: inside} | row, split, f"{table}: row {number}"))
+            else:
+                missing += 1
     if not entries:
-        raise InputError(f"{table}: none of its {missing} files exists")
+        raise InputError(f"{tables[0]}: none of its {missing} files exists")
     entries.sort(key=lambda entry: str(entry.file))
     notes = [f"{missing} named files missing"] if missing else []
-    return Listing(folder, entries, f"captions from {table.name}", notes)
+    return Listing(folder, entries, f"captions from {tables[0].name}", notes)
 
 
 def _rows(table: Path) -> list[Any]:
@@ -115,7 +125,7 @@ def _rows(table: Path) -> list[Any]:
         raise InputError(f"{table}: cannot be read ({error})") from None
 
 
-def _entry(file: Path, row: dict[str, Any]) -> Entry:
+def _entry(file: Path, row: dict[str, Any], split: str, where: str) -> Entry:
     text, tags = row.get("text") or row.get("caption") or "", row.get("tags") or []
     if isinstance(tags, str):
         tags = [tag.strip() for tag in tags.split(",") if tag.strip()]
@@ -126,9 +136,20 @@ def _entry(file: Path, row: dict[str, Any]) -> Entry:
         str(row.get("style") or ""),
         str(row.get("codepoint") or text),
         str(row.get("group") or ""),
-        float(row.get("weight") or 1.0),
-        str(row.get("split") or "train") in HELD_OUT,
+        _weight(row.get("weight"), where),
+        str(row.get(split) or "train") in HELD_OUT,
     )
+
+
+def _weight(value: Any, where: str) -> float:
+    """How often a row is drawn, 1 where nothing is said. Raises InputError for anything but a number from 0 up."""
+    try:
+        weight = 1.0 if value in (None, "") else float(value)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        raise InputError(f"{where}: weight {value!r} is not a number from 0 up")
+    return weight
 
 
 def _split(folder: Path, path: Path) -> str:

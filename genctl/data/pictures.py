@@ -32,6 +32,7 @@ class DataConfig:
     """How pictures become squares and how training varies them."""
 
     fit: Fit = "crop"  # to a square: crop the middle, or pad with white
+    split: str = "split"  # the metadata column that says what is held out
     held_out: float = 0.05  # share held out by hash of the file name where the folder states no split
     flip: bool = False  # mirror at random: wrong for letters, arrows, clocks
     jitter: int = 0  # shift by up to so many pixels each way, filling with white
@@ -59,10 +60,11 @@ class Pictures:
         """The training or the held-out part."""
         rows = [row for row, entry in enumerate(self.entries) if entry.held_out == held_out]
         entries = [self.entries[row] for row in rows]
+        chosen = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
         return Pictures(
             self.pixels[torch.tensor(rows, dtype=torch.long)],
             entries,
-            f"{self.fingerprint}-{'held' if held_out else 'train'}",
+            f"{self.fingerprint}-{chosen}",
             self.config,
             self.bad,
         )
@@ -70,11 +72,11 @@ class Pictures:
 
 def load(folder: Path, size: int, config: DataConfig, report: Callable[[str], None] = lambda line: None) -> Pictures:
     """Decode a folder's pictures at `size` pixels square. Raises InputError when more than half are bad."""
-    listing = scan(folder)
+    listing = scan(folder, config.split)
     entries = _hold_out(listing, config.held_out)
     digest = hashlib.sha256()
     for entry in entries:
-        digest.update(hashlib.sha256(entry.file.read_bytes()).digest())
+        digest.update(hashlib.sha256(_bytes(entry.file)).digest())
     content = digest.hexdigest()
     key = [1, content, size, config.fit]
     bad: list[str] = []
@@ -95,7 +97,8 @@ def load(folder: Path, size: int, config: DataConfig, report: Callable[[str], No
     if not all(good) and not bad:
         report(f"left out: {good.count(False)} pictures that cannot be read")
     kept = [entry for entry, fine in zip(entries, good, strict=True) if fine]
-    captions = hashlib.sha256(json.dumps([variants(entry) for entry in kept]).encode()).hexdigest()
+    said = [[variants(entry), entry.held_out, entry.weight] for entry in kept]
+    captions = hashlib.sha256(json.dumps(said).encode()).hexdigest()
     fingerprint = hashlib.sha256(f"{content}/{size}/{config.fit}/{captions}".encode()).hexdigest()[:16]
     return Pictures(made["pixels"], kept, fingerprint, config, bad, listing.summary())
 
@@ -114,12 +117,25 @@ def _hold_out(listing: Listing, share: float) -> list[Entry]:
     ]
 
 
+def _bytes(path: Path) -> bytes:
+    """A file's bytes, or none where it cannot be read (decoding will name it)."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def _decode(path: Path, size: int, how: Fit) -> Tensor | str:
     """uint8 [3, size, size], or the line that says what is wrong with the file."""
     try:
         return to_tensor(fit(read_picture(path.read_bytes(), str(path)), size, how))
     except (InputError, OSError) as error:
         return str(error)
+
+
+def onto(tensor: Tensor, device: torch.device) -> Tensor:
+    """A small CPU tensor on the device; from pinned memory on a GPU, so that the host does not wait for it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class PictureSource:
@@ -131,7 +147,7 @@ class PictureSource:
         self.config = pictures.config
 
     def batch(self, rows: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
-        pixels = self.pixels[rows.to(self.pixels.device)]
+        pixels = self.pixels[onto(rows, self.pixels.device)]
         return {"pictures": augment(pixels, self.config, draw).float() / 127.5 - 1}
 
 
@@ -140,10 +156,11 @@ def augment(pixels: Tensor, config: DataConfig, draw: torch.Generator) -> Tensor
     count = len(pixels)
     if config.flip:
         mirrored = torch.rand(count, generator=draw) < 0.5
-        pixels = torch.where(mirrored.to(pixels.device)[:, None, None, None], pixels.flip(3), pixels)
+        pixels = torch.where(onto(mirrored, pixels.device)[:, None, None, None], pixels.flip(3), pixels)
     if config.jitter:
         size, most = pixels.shape[-1], config.jitter
-        shifts = torch.randint(0, 2 * most + 1, (2, count, 1), generator=draw).to(pixels.device)
+        shifts = torch.randint(0, 2 * most + 1, (2, count, 1), generator=draw)
+        shifts = onto(shifts, pixels.device)
         along = torch.arange(size, device=pixels.device)
         y, x = along + shifts[0], along + shifts[1]  # [B, S]
         padded = torch.nn.functional.pad(pixels, (most,) * 4, value=255)

@@ -93,6 +93,7 @@ class Family(nn.Module):
         super().__init__()
         self.info: dict[str, Any] = {}  # the header's document, once loaded or trained
         self.sha256 = ""  # of the file it was loaded from
+        self.weights_sha256 = ""  # of its tensors alone: the same for a file whose header was rewritten
         self.parts: dict[str, Any] = {}  # frozen helpers (codec, text encoder): loaded by name, never saved within
 
     @property
@@ -113,6 +114,11 @@ class Family(nn.Module):
 
     def compile_parts(self) -> None:
         """Compile, in place, what training repeats most (`train.compile`); names in the state stay as they are."""
+
+    @staticmethod
+    def part_hashes(config: Any) -> dict[str, str]:
+        """part -> hash of its tensors, of what the config names; without loading it."""
+        return {}
 
     def source(self, pictures: Pictures, device: torch.device) -> Source:
         """Turn decoded pictures into what `training_step` wants, once (latents and embeddings are cached)."""
@@ -221,20 +227,26 @@ def load(name: str, device: str | torch.device = "cpu", dtype: torch.dtype = tor
     path = hub.resolve(name)
     tensors, header = files.load_tensors(path)
     document = header.document
+    if not isinstance(document.get("format", 0), int) or not isinstance(document.get("family", ""), str):
+        raise ModelError(f"{path}: its header is not one that genctl writes")
     if document.get("format", 0) > FORMAT:
         raise ModelError(f"{path}: written by a newer genctl (format {document['format']}); update genctl")
+    recorded = header.metadata.get("modelspec.hash_sha256")
+    if recorded and recorded != "0x" + files.tensors_sha256(tensors):
+        raise ModelError(f"{path}: damaged (its tensors are not those that its header was written with)")
     if "family" not in document:
         what = f"the part {document['part']!r}" if "part" in document else "a safetensors file of another tool"
         raise ModelError(f"{path}: is {what}, not a genctl model")
     cls = family_class(document["family"])
     try:
-        model_config: Any = config.build(cls.Config, document["config"])
-    except UsageError as error:
+        model_config: Any = config.build(cls.Config, dict(document.get("config") or {}))
+        with skip_init():
+            model = cls(model_config)
+    except (UsageError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: {error}") from None
-    with skip_init():
-        model = cls(model_config)
     fill(model, tensors, str(path), dtype)
     model.info, model.sha256 = document, hub.check_sha256(path)
+    model.weights_sha256 = hub.weights_sha256(path, header)
     model.requires_grad_(False).eval()
     return model.to(device)
 

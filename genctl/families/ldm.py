@@ -19,15 +19,15 @@ from torch import Tensor, nn
 
 from genctl import files, hub
 from genctl.data import cache
-from genctl.data.captions import variants
-from genctl.data.pictures import Pictures
+from genctl.data.captions import variants, with_style
+from genctl.data.pictures import Pictures, onto
 from genctl.diffusion import guide
 from genctl.diffusion.path import PATHS
 from genctl.diffusion.solve import SOLVERS
 from genctl.diffusion.target import combine, solve
 from genctl.diffusion.time import Density, draw_times, grid
 from genctl.draws import picture_noise
-from genctl.errors import ModelError
+from genctl.errors import ModelError, UsageError
 from genctl.families.base import Blend, Drawn, Family, Losses, Request, Source, load
 from genctl.families.vae import VAE
 from genctl.nets import fast
@@ -35,6 +35,7 @@ from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.dit_sample import Loop, PackedBlock, pack
 from genctl.nets.text import TextEncoder, Tokenizer, load_text_encoder
 
+NOISE_START = 1 - 1e-3  # a predicted noise says nothing of the data at t = 1, where x_t is that noise
 Conditions = tuple[Tensor, Tensor, Tensor]  # states [B, L, T], present [B, L], pooled [B, T]
 
 
@@ -80,6 +81,12 @@ class LDM(Family):
 
     def __init__(self, config: LDMConfig) -> None:
         super().__init__()
+        if config.net.text == "none":
+            raise UsageError('net.text = "none": an ldm is a text model; use joint or cross')
+        if config.pixels % (config.factor * config.net.patch):
+            raise UsageError(
+                f"{config.pixels} pixels do not divide by factor x patch = {config.factor * config.net.patch}"
+            )
         self.config, self.pixels = config, config.pixels
         self.net = DiT(config.net, config.channels)
         self.path = PATHS[config.diffusion.path]
@@ -87,6 +94,11 @@ class LDM(Family):
         self.used: dict[str, dict[str, str]] = {}  # the parts that were loaded: name and sha256
         side = config.pixels // config.factor
         self.shape = (config.channels, side, side)
+
+    @staticmethod
+    def part_hashes(config: LDMConfig) -> dict[str, str]:
+        paths = {"codec": hub.resolve(config.codec), "text": hub.resolve(config.text, kind="part")}
+        return {part: hub.weights_sha256(path, files.read_header(path)) for part, path in paths.items()}
 
     def phases(self) -> dict[str, nn.Module]:
         return {"model": self.net}
@@ -102,7 +114,7 @@ class LDM(Family):
             model = load(self.config.codec, self.device)
             if not isinstance(model, VAE):
                 raise ModelError(f"{self.config.codec}: a {model.name} model cannot be the codec of an ldm")
-            self._check_part("codec", model.sha256)
+            self._check_part("codec", model.weights_sha256)
             if (model.config.net.latent, model.factor) != (self.config.channels, self.config.factor):
                 raise ModelError(
                     f"codec {self.config.codec} has {model.config.net.latent} channels at 1/{model.factor}, this model "
@@ -115,9 +127,8 @@ class LDM(Family):
     def text(self) -> tuple[Tokenizer, TextEncoder]:
         """The frozen text encoder, loaded at first use."""
         if "text" not in self.parts:
-            path = hub.resolve(self.config.text, kind="part")
-            tensors, header = files.load_tensors(path)
-            self._check_part("text", hub.check_sha256(path))
+            tensors, header = hub.load_part(self.config.text)
+            self._check_part("text", hub.weights_sha256(hub.resolve(self.config.text, kind="part"), header))
             encoder = load_text_encoder(tensors).to(self.device).requires_grad_(False).eval()
             self.parts["text"] = (Tokenizer(header.metadata["tokenizer"]), encoder)
         return self.parts["text"]
@@ -144,14 +155,16 @@ class LDM(Family):
 
     def conditions(self, prompts: list[str | Blend]) -> Conditions:
         """The network's conditions of some prompts; each distinct one is encoded once, alone."""
-        slots, width = self.config.net.text_slots, self.config.net.text_width
+        slots = self.config.net.text_slots
         known: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
         def one(text: str) -> tuple[Tensor, Tensor, Tensor]:
             if text not in known:
                 states, pooled, _ = self.encode_text(text)
-                filled = torch.zeros(slots, width)
+                filled = self.net.empty_slot.detach().float().cpu().clone()
                 filled[: len(states)] = states
+                if not len(states):
+                    pooled = self.net.empty_pooled.detach().float().cpu()
                 known[text] = (filled, torch.arange(slots) < len(states), pooled)
             return known[text]
 
@@ -159,10 +172,9 @@ class LDM(Family):
         for prompt in prompts:
             if isinstance(prompt, str):
                 rows.append(one(prompt))
-            else:  # between two prompts: slots that only one fills keep its states
+            else:  # between two prompts; a slot that only one fills moves to or from the learned empty one
                 (a, in_a, pa), (b, in_b, pb) = one(prompt.start), one(prompt.end)
-                share = torch.where(in_a & in_b, prompt.share, in_b.float())[:, None]
-                rows.append((torch.lerp(a, b, share), in_a | in_b, torch.lerp(pa, pb, prompt.share)))
+                rows.append((torch.lerp(a, b, prompt.share), in_a | in_b, torch.lerp(pa, pb, prompt.share)))
         states, present, pooled = (torch.stack(part).to(self.device) for part in zip(*rows, strict=True))
         return states, present, pooled
 
@@ -221,21 +233,29 @@ class LDM(Family):
         prompts = request.prompts[start : start + request.chunk] or [""] * len(seeds)
         scale = config.guidance_scale if request.guidance_scale is None else request.guidance_scale
         steps = request.steps or config.steps
-        times = grid(steps, request.shift or config.shift)
+        start_time = 1.0 if self.config.diffusion.target != "noise" else NOISE_START
+        times = start_time * grid(steps, request.shift or config.shift)
         solver = SOLVERS[request.solver]
         evaluations = solver.evaluations(times)
-        unguided = scale == 1 or not any(prompts)
+        unguided = scale == 1 or not self._has_text(request)
         rows = prompts if unguided else prompts + [request.negative] * len(prompts)
         loop = Loop(self.net, blocks, dtype, (len(seeds), *self.shape), evaluations, *self.conditions(rows))
         interval = request.guidance_interval or config.guidance_interval
         on = guide.active(evaluations.tolist(), interval)
         predict = guide.classifier_free(loop, 1.0 if unguided else scale, on)
-        x_t = self._noise(request, start, seeds).to(self.device)
-        for step, (_, x) in enumerate(solver.run(self._denoiser(predict, evaluations), x_t, times, self.path), 1):
+        noise = self._noise(request, start, seeds).to(self.device)
+        path = solver.run(self._denoiser(predict, evaluations), noise, times, self.path)
+        x_t = noise
+        for step, state in enumerate(path, 1):
+            x_t, x = state
             if request.preview and step < steps:
-                yield Drawn(start, self.decode(x), step, steps, final=False)
-            last = x if solver.order == 1 else _
-        yield Drawn(start, self.decode(last), steps, steps, final=True)
+                yield Drawn(start, self.decode(x[:1]), step, steps, final=False)
+        yield Drawn(start, self.decode(x_t), steps, steps, final=True)
+
+    @staticmethod
+    def _has_text(request: Request) -> bool:
+        """Whether any condition differs from the empty one; then, and only then, is there something to guide."""
+        return bool(request.negative) or any(request.prompts)
 
     def _denoiser(
         self, predict: Callable[[Tensor, int], Tensor], evaluations: Tensor
@@ -256,13 +276,13 @@ class LDM(Family):
         config = self.config.sampling
         scale = config.guidance_scale if request.guidance_scale is None else request.guidance_scale
         facts: dict[str, Any] = {"steps": request.steps or config.steps, "solver": request.solver}
-        if any(request.prompts):
+        if self._has_text(request):
             interval = request.guidance_interval or config.guidance_interval
             facts |= {"guidance_scale": scale, "guidance_interval": list(interval), "negative": request.negative}
         return facts
 
     def cuts(self, prompt: str) -> bool:
-        return self.encode_text(prompt)[2]
+        return self.text()[0].encode([prompt], max_tokens=self.config.net.text_slots)[2][0]
 
     def noise_shape(self) -> tuple[int, ...]:
         return self.shape
@@ -286,7 +306,7 @@ class CodeSource:
     def __init__(self, model: LDM, pictures: Pictures, device: torch.device) -> None:
         self.weights = pictures.weights
         codec = model.codec()
-        key = [1, codec.sha256, pictures.fingerprint]
+        key = [2, codec.weights_sha256, pictures.fingerprint]
         self.codes = cache.cached("codes", key, lambda: {"codes": self._encode(codec, pictures)})["codes"].to(device)
         forms = [variants(entry) for entry in pictures.entries]
         texts = sorted({text for form in forms for text, _ in form})
@@ -295,6 +315,8 @@ class CodeSource:
         choices = [[number[text] for text, _ in form] + [0] * (most - len(form)) for form in forms]
         shares = [[share for _, share in form] + [0.0] * (most - len(form)) for form in forms]
         self.choices, self.upto = torch.tensor(choices), torch.tensor(shares).cumsum(1)
+        self.upto[torch.arange(len(forms)), torch.tensor([len(form) - 1 for form in forms])] = 2.0  # whatever rounding
+        assert len(self.codes) == len(forms)
         slots = model.config.net.text_slots
         model.text()
         table = cache.cached("text", [1, model.used["text"], slots, texts], lambda: embed_texts(model, texts))
@@ -310,10 +332,10 @@ class CodeSource:
     def batch(self, rows: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
         uniform = torch.rand(len(rows), 1, generator=draw)
         form = (uniform >= self.upto[rows]).sum(1).clamp(max=self.choices.shape[1] - 1)
-        caption = self.choices[rows, form].to(self.codes.device)
+        caption = onto(self.choices[rows, form], self.codes.device)
         places = self.places[caption]  # [B, L]
         return {
-            "codes": self.codes[rows.to(self.codes.device)].float(),
+            "codes": self.codes[onto(rows, self.codes.device)].float(),
             "states": self.states[places].float(),
             "present": places > 0,
             "pooled": self.pooled[caption].float(),
@@ -345,6 +367,6 @@ def embed_texts(model: LDM, texts: list[str]) -> dict[str, Tensor]:
 
 
 def preview_prompts(pictures: Pictures, count: int = 16) -> list[str]:
-    """Captions spread over the data, the first form of each."""
-    captioned = [variants(entry)[-1][0] for entry in pictures.entries if entry.captions] or [""]
+    """Labels with their styles, spread over the data."""
+    captioned = [with_style(entry.captions[0], entry.style) for entry in pictures.entries if entry.captions] or [""]
     return [captioned[index * len(captioned) // count] for index in range(count)]

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genctl import files, hub
+from genctl import hub
 from genctl.data.pictures import Pictures, PictureSource
 from genctl.draws import address
+from genctl.errors import UsageError
 from genctl.families.base import Family, Losses, Source
 from genctl.metrics.distance import psnr
 from genctl.nets.autoencoder import Decoder, Encoder, PatchDiscriminator, transform_pair
@@ -64,6 +65,8 @@ class VAE(Family):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         net = config.net
+        if not len(net.channels) == len(net.encoder_blocks) == len(net.decoder_blocks) or not net.channels:
+            raise UsageError("net.channels, net.encoder_blocks and net.decoder_blocks want one number a level each")
         self.config, self.pixels = config, config.pixels
         self.factor = 2 ** len(net.channels)
         self.encoder = Encoder(net.channels, net.encoder_blocks, net.latent)
@@ -88,7 +91,7 @@ class VAE(Family):
         """LPIPS, a training-only part, loaded at first use."""
         if "lpips" not in self.parts:
             net = LPIPS()
-            tensors, _ = files.load_tensors(hub.resolve("lpips_alex", kind="part"))
+            tensors, _ = hub.load_part("lpips_alex")
             net.load_state_dict({key: value.float() for key, value in tensors.items()})
             self.parts["lpips"] = channels_last(net.to(self.device))
         return self.parts["lpips"]
@@ -118,7 +121,7 @@ class VAE(Family):
         if not self.config.loss.train_encoder:
             with torch.no_grad():
                 mean, _ = self.encoder(pictures)
-            return mean, mean.new_zeros((), dtype=torch.float32)
+            return mean.float(), mean.new_zeros((), dtype=torch.float32)
         mean, log_variance = self.encoder(pictures)
         mean, log_variance = mean.float(), log_variance.float()
         noise = torch.randn(mean.shape, generator=draw, device=mean.device)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genctl import files, hub
+from genctl import hub
 from genctl.data.captions import with_style
 from genctl.data.folder import Entry
 from genctl.data.pictures import Pictures
@@ -18,7 +18,7 @@ from genctl.errors import InputError
 from genctl.families.base import Family, Request
 from genctl.metrics.distance import psnr
 from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
-from genctl.metrics.retrieval import build_gallery, family_of, is_held_out, ranks, summary
+from genctl.metrics.retrieval import build_gallery, ranks, summary
 from genctl.nets.lpips import LPIPS
 
 Report = Callable[[int, int], None]
@@ -27,7 +27,7 @@ Report = Callable[[int, int], None]
 @torch.inference_mode()
 def reconstruction(model: Family, pictures: Pictures) -> dict[str, Any]:
     """PSNR (dB) and LPIPS of pictures encoded and decoded, means over all."""
-    tensors, _ = files.load_tensors(hub.resolve("lpips_alex", kind="part"))
+    tensors, _ = hub.load_part("lpips_alex")
     lpips = LPIPS()
     lpips.load_state_dict({key: value.float() for key, value in tensors.items()})
     sums: dict[str, float] = {"psnr": 0.0, "lpips": 0.0, "l1": 0.0}
@@ -44,8 +44,8 @@ def reconstruction(model: Family, pictures: Pictures) -> dict[str, Any]:
 def retrieval(
     model: Family, pictures: Pictures, most: int, request: dict[str, Any], report: Report = lambda done, total: None
 ) -> dict[str, Any]:
-    """Concept retrieval of drawn pictures for held-out (concept, style) pairs, held-out (concept, drawing) pairs and
-    trained pairs, at most `most` of each, beside the real pictures' own score (the ceiling) and chance."""
+    """Concept retrieval of drawn pictures for held-out and for trained (concept, style) pairs, at most `most` of each,
+    beside the real pictures' own score (the ceiling) and chance; `strict` compares with other drawings only."""
     entries = [e for e in pictures.entries if e.concept and e.style]
     if len({e.style for e in entries}) < 2:
         raise InputError("concept retrieval needs a set where concepts are drawn in several styles (examples/emoji)")
@@ -65,12 +65,13 @@ def retrieval(
         drawn = draw(model, chosen, request, partial(_report, report, done, total))
         done += len(chosen)
         made = features_of(net, drawn)
-        strict = name == "held_out_drawings"
         ceiling = real[torch.tensor([row_of[id(entry)] for entry in chosen])]
         out[name] = {
-            "drawn": summary(ranks(gallery, made, concepts, styles, strict)),
-            "ceiling": summary(ranks(gallery, ceiling, concepts, styles, strict)),
-            "by_style": by_style(ranks(gallery, made, concepts, styles, strict), styles),
+            "drawn": summary(ranks(gallery, made, concepts, styles)),
+            "ceiling": summary(ranks(gallery, ceiling, concepts, styles)),
+            "by_style": by_style(ranks(gallery, made, concepts, styles), styles),
+            "strict": summary(ranks(gallery, made, concepts, styles, strict=True)),
+            "strict_ceiling": summary(ranks(gallery, ceiling, concepts, styles, strict=True)),
         }
     return out
 
@@ -85,7 +86,6 @@ def pairs(entries: list[Entry], most: int) -> dict[str, list[Entry]]:
     groups = {
         "held_out": held,
         "trained": [e for e in entries if not e.held_out],
-        "held_out_drawings": [e for e in entries if is_held_out(e.concept, family_of(e.style))],
     }
     chosen = {}
     for name, group in groups.items():

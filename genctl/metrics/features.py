@@ -16,7 +16,7 @@ EXTRACTOR = "efficientnet_lite0"
 
 def extractor(device: torch.device) -> EfficientNetLite0:
     """The shipped EfficientNet-Lite0, frozen, in float32."""
-    tensors, _ = files.load_tensors(hub.resolve(EXTRACTOR, kind="part"))
+    tensors, _ = hub.load_part(EXTRACTOR)
     net = EfficientNetLite0()
     net.load_state_dict(tensors, assign=True)
     return channels_last(net.requires_grad_(False).eval().to(device))

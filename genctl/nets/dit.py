@@ -71,7 +71,7 @@ def time_features(t: Tensor, width: int = 256) -> Tensor:
 def rotary(shape: tuple[int, ...], depth: int, device: torch.device | None = None) -> Tensor:
     """RoPE's angles as cosines and sines [2, N, depth] for a grid of `shape`: each axis turns its share of the head.
 
-    depth must be a multiple of 2 len(shape); neighbouring halves of an axis' share are the rotated pairs.
+    depth must be even; the rotated pairs are (i, i + depth / 2).
     """
     pairs = depth // 2 // len(shape)
     frequencies = 100.0 ** (-torch.arange(pairs, device=device) / pairs)
@@ -153,6 +153,8 @@ class DiT(nn.Module):
     def __init__(self, config: DiTConfig, channels: int, axes: int = 2) -> None:
         super().__init__()
         width, self.axes = config.width, axes
+        if width % config.heads or (width // config.heads) % 2:
+            raise ValueError(f"net.width {width} does not divide into {config.heads} heads of even width")
         self.config, self.channels = config, channels
         numbers = channels * config.patch**2
         self.embed = nn.Linear(numbers, width)

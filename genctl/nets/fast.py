@@ -8,7 +8,6 @@ kernels win. All are checked against the plain forms in tests; docs/measured.md 
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -42,9 +41,10 @@ def keep_memory() -> None:
 
 
 def bf16_pays(device: torch.device) -> bool:
-    """Whether bf16 is faster than fp32 on this device: known for GPUs and by CPU flag, else a product is timed."""
+    """Whether bf16 is faster than fp32 on this device: told by the GPU, or by the CPU's flags."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and _cpu_bf16_pays()
 
 
@@ -52,21 +52,9 @@ def bf16_pays(device: torch.device) -> bool:
 def _cpu_bf16_pays() -> bool:
     if not _mkldnn("_linear_pointwise") or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        flags = cpuinfo.read_text(errors="replace")
-        return "avx512_bf16" in flags or "amx_bf16" in flags
-    return _product_seconds(torch.bfloat16) < 0.8 * _product_seconds(torch.float32)
-
-
-def _product_seconds(dtype: torch.dtype) -> float:
-    x = torch.ones(256, 512, dtype=dtype)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        F.linear(x, x)
-        times.append(time.perf_counter() - start)
-    return min(times)
+    cpuinfo = Path("/proc/cpuinfo")  # elsewhere fp32: a timed choice could differ from one run to the next
+    flags = cpuinfo.read_text(errors="replace") if cpuinfo.exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _mkldnn(name: str) -> bool:
@@ -92,7 +80,7 @@ def packs(dtype: torch.dtype) -> bool:
 def linear(weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Linear:
     """x [..., K] -> activation(x weight^T + bias) [..., N] for inference; activation is "none" or "swish" (SiLU).
 
-    weight [N, K]. Packs the weight on CPUs; the callable holds its own copy.
+    weight [N, K]; packed on CPUs.
     """
     if weight.device.type != "cpu" or not packs(weight.dtype):
         if activation == "swish":

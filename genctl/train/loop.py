@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from genctl import draws
-from genctl.errors import DivergedError
+from genctl.errors import DivergedError, UsageError
 from genctl.families.base import Family, Source, kept, save
 from genctl.files import write_whole
 from genctl.media.write import encode_picture, grid
@@ -58,7 +58,8 @@ class Trainer:
     def train(self, document: Callable[[], dict[str, Any]], report: Report) -> None:
         """Run to the end, or until interrupted (KeyboardInterrupt once the state is saved). Raises DivergedError."""
         sums: dict[str, Tensor] = {}
-        counted, saved, last = 0, self.minutes, time.monotonic()
+        counts: dict[str, int] = {}
+        saved, last = self.minutes, time.monotonic()
         with self._interruptible():
             while self.progress < 1 and not self.stopping:
                 figures = self.advance()
@@ -66,11 +67,11 @@ class Trainer:
                 self.minutes, last = self.minutes + (now - last) / 60, now
                 for key, value in figures.items():
                     sums[key] = sums[key] + value if key in sums else value
-                counted += 1
+                    counts[key] = counts.get(key, 0) + 1
                 if self.step % self.config.log_steps == 0 or self.progress >= 1:
-                    self._log(sums, counted, report)
-                    sums, counted = {}, 0
-                if self.minutes - saved >= self.config.save_minutes:
+                    self._log(sums, counts, report)
+                    sums, counts = {}, {}
+                if not self.bad and self.minutes - saved >= self.config.save_minutes:
                     self.save(document(), report)
                     saved = self.minutes
                     last = time.monotonic()  # saving is not training time
@@ -85,6 +86,7 @@ class Trainer:
         batch = self.source.batch(rows, draws.generator("augment", seed, self.step))
         draw = draws.generator("noise", seed, self.step, device=model.device)
         learning_rate = rate(self.config, self.step, self.progress)
+        torch.manual_seed(draws.address("dropout", seed, self.step))  # modules such as dropout draw from the global one
         figures: dict[str, Tensor] = {}
         model.train()
         with self.autocast:
@@ -92,6 +94,7 @@ class Trainer:
                 with torch.autocast(model.device.type, enabled=False):
                     loss.backward()
                     norm, skipped = update(self.optimisers[phase], self.config, learning_rate)
+                    torch.clear_autocast_cache()  # it holds the bf16 copies of the weights before this update
                     for other in self.optimisers.values():
                         other.zero_grad(set_to_none=True)
                 prefix = "" if phase == "model" else f"{phase}_"
@@ -106,7 +109,8 @@ class Trainer:
     def _watch(self, figures: dict[str, Tensor]) -> None:
         """Stop a run whose loss is not finite, or ten times its usual size, for several steps."""
         loss = float(figures["loss"])
-        off = not math.isfinite(loss) or float(figures["skipped"]) > 0 or loss > 10 * abs(self.usual) + 1e-6
+        far = loss > self.usual + 10 * abs(self.usual) + 1  # False while the usual is not known
+        off = not math.isfinite(loss) or float(figures["skipped"]) > 0 or far
         self.bad = self.bad + 1 if off else 0
         if not off:
             self.usual = loss if math.isnan(self.usual) else 0.98 * self.usual + 0.02 * loss
@@ -118,12 +122,13 @@ class Trainer:
                 "try a lower --set train.learning_rate or --set train.precision=fp32"
             )
 
-    def _log(self, sums: dict[str, Tensor], counted: int, report: Report) -> None:
-        means = {key: float(value) / counted for key, value in sums.items()}
+    def _log(self, sums: dict[str, Tensor], counts: dict[str, int], report: Report) -> None:
+        means = {key: float(value) / counts[key] for key, value in sums.items()}
         if self.model.device.type != "cpu":
             self.bad += BAD_STEPS - 1 if means["skipped"] > 0.5 else 0
             self._watch({"loss": torch.tensor(means["loss"]), "skipped": torch.tensor(means["skipped"])})
-        row = {"step": self.step, "minutes": round(self.minutes, 3), "progress": round(self.progress, 5)} | means
+        finite = {key: value for key, value in means.items() if math.isfinite(value)}  # JSON has no NaN
+        row = {"step": self.step, "minutes": round(self.minutes, 3), "progress": round(self.progress, 5)} | finite
         self.run.log(row)
         report(row | {"images": self.step * self.config.batch})
 
@@ -140,6 +145,12 @@ class Trainer:
         """Continue from the run folder's newest state."""
         self.step, self.minutes, tensors = self.run.load_state()
         self.run.trim_metrics(self.step)
+        try:
+            self._restore(tensors)
+        except (RuntimeError, KeyError) as error:
+            raise UsageError(f"{self.run.folder}: its state is of another architecture ({str(error)[:80]})") from None
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
         self.model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
         for index, average in enumerate(self.ema.average):
             average.copy_(tensors[f"average/{index:05d}"])

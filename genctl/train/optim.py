@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from genctl.errors import UsageError
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -31,6 +33,15 @@ class TrainConfig:
     store: Literal["float16", "bfloat16", "float32"] = "float16"  # of the model file
 
 
+def check(config: TrainConfig) -> None:
+    """Raise UsageError for values that cannot train."""
+    for name in ("batch", "log_steps"):
+        if getattr(config, name) < 1:
+            raise UsageError(f"train.{name} is {getattr(config, name)}; it wants 1 or more")
+    if not 0 <= config.ema < 0.28:
+        raise UsageError(f"train.ema is {config.ema}; a relative width lies between 0 and 0.28")
+
+
 def rate(config: TrainConfig, step: int, progress: float) -> float:
     """The learning rate of a step: linear warm-up by steps, a plateau, linear decay over the last share of progress."""
     warm = min(1.0, (step + 1) / max(1, config.warmup))
@@ -39,12 +50,14 @@ def rate(config: TrainConfig, step: int, progress: float) -> float:
 
 
 def make_optimiser(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Fused AdamW; only matrices and kernels are decayed, not biases, norms and embeddings of one axis."""
-    decayed = [p for p in module.parameters() if p.requires_grad and p.ndim >= 2]
-    plain = [p for p in module.parameters() if p.requires_grad and p.ndim < 2]
+    """Fused AdamW; only the matrices of linear layers and kernels are decayed, not biases, scales, tables and slots."""
+    layers = [layer for layer in module.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    matrices = {id(layer.weight) for layer in layers}
+    trained = [p for p in module.parameters() if p.requires_grad]
+    decayed = [p for p in trained if id(p) in matrices]
+    plain = [p for p in trained if id(p) not in matrices]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
-    # the rate is a tensor so that a changed rate needs no new graph or compile on a GPU
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=1e-8, fused=True)
 
 

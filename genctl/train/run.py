@@ -24,6 +24,12 @@ from genctl.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 KEPT_STATES = 2
 
 
@@ -40,7 +46,9 @@ class Run:
         Raises UsageError that shows the differences, unless `override`.
         """
         path = self.folder / "run.json"
-        if path.exists():
+        for leftover in (*self.folder.glob(".state-*"), *self.folder.glob(".model.safetensors.*")):
+            leftover.unlink(missing_ok=True)  # of a write that was killed
+        if path.exists() and self.states():
             old = json.loads(path.read_text(encoding="utf-8"))
             changed = list(differences(old, document))
             if changed and not override:
@@ -50,7 +58,7 @@ class Run:
                 )
             if not changed:
                 return bool(self.states())
-        elif self.folder.exists() and any(path.name != "lock" for path in self.folder.iterdir()):
+        elif not path.exists() and any(other.name != "lock" for other in self.folder.glob("*")):
             raise UsageError(f"{self.folder}: not empty and not a run; give another -o")
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_whole(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
@@ -90,26 +98,24 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Refuse a second process on this folder with the first's pid and host; a dead one's lock is taken over."""
-        path = self.folder / "lock"
+        """Refuse a second process on this folder with the first's pid and host. The lock is the system's own (flock):
+        it goes with the process that holds it. Where there is none (Windows), runs are not guarded."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        mine = f"{os.getpid()} {socket.gethostname()}"
-        for _ in range(2):
-            try:
-                with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as file:
-                    file.write(mine)
-                break
-            except FileExistsError:
-                pid, _, host = path.read_text().partition(" ")
-                if host != socket.gethostname() or _alive(pid):
+        path = self.folder / "lock"
+        with path.open("a+") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    holder = path.read_text().strip() or "another process"
                     raise UsageError(
-                        f"{self.folder}: process {pid} on {host} trains here; stop it, or delete {path} if it is gone"
+                        f"{self.folder}: {holder} trains here; stop it first, or give another -o"
                     ) from None
-                path.unlink(missing_ok=True)
-        try:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
             yield
-        finally:
-            path.unlink(missing_ok=True)
+            file.truncate(0)
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
@@ -126,13 +132,3 @@ def _step_of(line: str) -> int:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return 1 << 60  # a half-written last line
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -158,3 +158,35 @@ def test_source_gives_floats_of_the_right_range(tmp_path: Path) -> None:
     assert batch["pictures"].shape == (2, 3, 32, 32)
     assert batch["pictures"].max() == 1
     assert batch["pictures"].min() >= -1
+
+
+def test_metadata_within_split_folders(tmp_path: Path) -> None:
+    """Hugging Face's usual layout: train/metadata.jsonl beside test/metadata.jsonl."""
+    for part in ("train", "test"):
+        save(tmp_path / part / "a.png")
+        (tmp_path / part / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "ball"}\n')
+    entries = scan(tmp_path).entries
+    assert [(e.captions, e.held_out) for e in entries] == [(("ball",), True), (("ball",), False)]
+
+
+@pytest.mark.parametrize("weight", ["abc", -1, "nan", [1]])
+def test_weights_that_are_none_are_named(weight: object, tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "weight": weight}) + "\n")
+    with pytest.raises(InputError, match="row 1: weight"):
+        scan(tmp_path)
+
+
+def test_a_weight_of_zero_stays_zero(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "weight": 0}\n')
+    assert scan(tmp_path).entries[0].weight == 0
+
+
+def test_another_split_has_another_fingerprint(tmp_path: Path) -> None:
+    """Codes are cached under it: with the same one, a wider held-out share would get the old training part's codes."""
+    for index in range(60):
+        save(tmp_path / f"{index}.png")
+    narrow, wide = (load(tmp_path, 8, DataConfig(held_out=share)) for share in (0.05, 0.3))
+    assert narrow.fingerprint != wide.fingerprint
+    assert narrow.split(False).fingerprint != wide.split(False).fingerprint

@@ -92,13 +92,38 @@ def test_pictures_do_not_depend_on_their_batch(model: LDM) -> None:
     assert torch.equal(together, drawn(model, seeds=[1, 2, 3], chunk=2, **request))
 
 
-def test_conditions_of_prompts_and_between_them(model: LDM) -> None:
-    states, present, pooled = model.conditions(["red circle", "", "a"])
+def test_conditions_of_prompts(model: LDM) -> None:
+    _, present, pooled = model.conditions(["red circle", "", "a"])
     assert present.sum(1).tolist() == [4, 0, 3]  # [CLS] red circle [SEP]
-    assert pooled[1].abs().max() == 0
-    ends = model.conditions([Blend("red circle", "a", 0.0), Blend("red circle", "a", 1.0)])
-    assert torch.allclose(ends[2], pooled[[0, 2]])
-    assert torch.allclose(ends[0][0][:4], states[0][:4])
+    assert torch.equal(pooled[1], model.net.empty_pooled)
+
+
+def test_the_ends_of_a_walk_are_the_prompts_own_pictures(model: LDM) -> None:
+    long, short = "a big red circle", "a"
+    for share, prompt in ((0.0, short), (1.0, long)):
+        walked = drawn(model, seeds=[4], prompts=[Blend(short, long, share)], steps=2, dtype=torch.float32)
+        assert torch.allclose(
+            walked, drawn(model, seeds=[4], prompts=[prompt], steps=2, dtype=torch.float32), atol=1e-4
+        )
+
+
+def test_a_negative_prompt_steers_without_a_prompt_and_in_any_batch(model: LDM) -> None:
+    request = {"steps": 2, "guidance_scale": 3.0, "negative": "dog"}
+    alone = drawn(model, seeds=[1], prompts=[""], **request)
+    assert not torch.equal(alone, drawn(model, seeds=[1], prompts=[""], steps=2, guidance_scale=3.0))
+    assert torch.equal(alone, drawn(model, seeds=[1, 2], prompts=["", "cat"], **request)[:1])
+
+
+def test_a_model_that_predicts_noise_can_sample(model: LDM) -> None:
+    import dataclasses
+
+    config = dataclasses.replace(model.config, diffusion=dataclasses.replace(model.config.diffusion, target="noise"))
+    other = LDM(config)
+    other.parts = model.parts
+    assert torch.isfinite(drawn(other, seeds=[1], prompts=["a"], steps=3)).all()
+
+
+def test_cut_prompts_are_told(model: LDM) -> None:
     assert model.cuts("x " * 100)
     assert not model.cuts("cat")
 
@@ -111,6 +136,10 @@ def test_another_codec_is_refused(models: Path, tmp_path: Path, monkeypatch: pyt
     tensors, header = files.load_tensors(models / "tiny-vae.safetensors")
     changed = {key: value + 1e-3 if value.is_floating_point() else value for key, value in tensors.items()}
     files.save_tensors(other / "tiny-vae.safetensors", changed, header.metadata)
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(str(other / "tiny-vae.safetensors"))
+    honest = header.metadata | {"modelspec.hash_sha256": "0x" + files.tensors_sha256(changed)}
+    files.save_tensors(other / "tiny-vae.safetensors", changed, honest)
     (other / "tiny-ldm.safetensors").write_bytes((models / "tiny-ldm.safetensors").read_bytes())
     monkeypatch.setenv("GENCTL_MODELS", str(other))
     with pytest.raises(ModelError, match="trained with another codec"):
