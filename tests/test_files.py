@@ -9,8 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import serialize
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from genctl import files
 from genctl.errors import GenctlError, InputError, ModelError, WorldError
@@ -39,12 +38,15 @@ def test_same_content_same_bytes_in_any_order(tmp_path: Path) -> None:
     assert digest == files.file_sha256(tmp_path / "b.safetensors")
 
 
-def test_the_library_reads_ours_and_we_read_the_library(tmp_path: Path) -> None:
+def test_the_library_reads_ours(tmp_path: Path) -> None:
     write(tmp_path / "a.safetensors")
     theirs = load_file(tmp_path / "a.safetensors")
     assert all(torch.equal(theirs[key], TENSORS[key]) for key in TENSORS)
-    row = {"dtype": "float32", "shape": [3, 4], "data": files.tensor_bytes(TENSORS["b"])}
-    (tmp_path / "b.safetensors").write_bytes(serialize({"x": row}, {"k": "v"}))
+
+
+def test_we_read_the_library(tmp_path: Path) -> None:
+    pytest.importorskip("numpy", reason="the library's own writer needs numpy, which genctl does not")
+    save_file({"x": TENSORS["b"]}, tmp_path / "b.safetensors", {"k": "v"})
     tensors, header = files.load_tensors(tmp_path / "b.safetensors")
     assert torch.equal(tensors["x"], TENSORS["b"])
     assert header.metadata == {"k": "v"}
