@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 
 import typer
 
@@ -46,6 +47,8 @@ def options(
 
 def execute(arguments: list[str]) -> int:
     """Run the command line and return its exit code; errors are printed as one line on stderr."""
+    # torch without numpy, which nothing here needs, says so in two lines at its first use
+    warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
