@@ -101,8 +101,8 @@ def _train(
     except ValueError as error:
         raise UsageError(str(error)) from None
     keep_memory()
-    pictures = load(data, model_config.pixels, data_config, lambda line: shared.remark(f"genctl: {line}"))  # type: ignore[attr-defined]
-    shared.remark(f"data: {pictures.summary} ({data_config.fit} to {model_config.pixels} px)", quiet)  # type: ignore[attr-defined]
+    pictures = load(data, model_config.pixels, data_config, lambda line: shared.remark(f"genctl: {line}"))
+    shared.remark(f"data: {pictures.summary} ({data_config.fit} to {model_config.pixels} px)", quiet)
     run = Run(folder)
     document = {
         "family": name, "config": config.to_dict(model_config), "train": config.to_dict(train_config),
