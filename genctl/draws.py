@@ -8,6 +8,7 @@ resumed run needs only weights, optimiser and k, and continues exactly.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -27,6 +28,48 @@ def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Ge
 def picture_noise(seeds: list[int], shape: tuple[int, ...]) -> Tensor:
     """Standard normal noise [len(seeds), *shape], float32 on the CPU; row i depends on seeds[i] alone."""
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+class Draw:
+    """A training step's random numbers for rows `start` to `stop` of its global batch of `total`.
+
+    All rows are drawn and these are kept, so that what a row gets does not depend on how the batch is split: into parts
+    that fit the memory, or over processes. `seed` is the step's own.
+    """
+
+    def __init__(self, seed: int, total: int, device: torch.device | str = "cpu") -> None:
+        self.seed, self.total, self.start, self.stop = seed, total, 0, total
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def part(self, start: int, stop: int) -> Draw:
+        """The same draws for fewer rows; to be taken before anything was drawn."""
+        made = Draw(self.seed, self.total, self.generator.device)
+        made.start, made.stop = start, stop
+        return made
+
+    def normal(self, *shape: int) -> Tensor:
+        """N(0, 1), [rows, *shape]."""
+        return self._rows(torch.randn)(*shape)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """U(0, 1), [rows, *shape]."""
+        return self._rows(torch.rand)(*shape)
+
+    def strata(self) -> Tensor:
+        """U(0, 1), [rows]: one in each of `total` equal strata, in random order. Estimates a mean over (0, 1) with less
+        variance than independent draws (VDM, arXiv:2107.00630, appendix I.1)."""
+        device = self.generator.device
+        order = torch.randperm(self.total, generator=self.generator, device=device)
+        within = torch.rand(self.total, generator=self.generator, device=device)
+        return ((order + within) / self.total)[self.start : self.stop]
+
+    def step(self, purpose: str) -> torch.Generator:
+        """A CPU generator for what the whole batch shares and the host must know (a shape, a choice)."""
+        return generator(purpose, self.seed)
+
+    def _rows(self, make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        device = self.generator.device
+        return lambda *shape: make(self.total, *shape, generator=self.generator, device=device)[self.start : self.stop]
 
 
 def rows(seed: int, step: int, batch: int, weights: Tensor) -> Tensor:

@@ -47,6 +47,13 @@ class PipeClosedError(GenctlError):
     exit_code = 0
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is Python's, torch's CUDA or torch's CPU way of saying that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
 def nearest(word: str, known: list[str]) -> str:
     """`' (did you mean "x"?)'` when a known word is close to `word`, else an empty string."""
     import difflib

@@ -41,6 +41,20 @@ def test_weights_are_shares() -> None:
     assert not (rows == 2).any()
 
 
+def test_a_part_of_a_batch_draws_what_it_draws_in_the_whole() -> None:
+    whole, part = draws.Draw(5, 10), draws.Draw(5, 10).part(3, 7)
+    for name, shape in (("strata", ()), ("normal", (2, 3)), ("uniform", (4,)), ("normal", ())):
+        assert torch.equal(getattr(whole, name)(*shape)[3:7], getattr(part, name)(*shape))
+    assert torch.equal(torch.rand(3, generator=whole.step("a")), torch.rand(3, generator=part.step("a")))
+    assert not torch.equal(torch.rand(3, generator=whole.step("a")), torch.rand(3, generator=whole.step("b")))
+
+
+def test_strata_have_one_draw_each() -> None:
+    drawn = draws.Draw(1, 16).strata()
+    assert (drawn * 16).long().sort().values.tolist() == list(range(16))
+    assert (drawn * 16).long().tolist() != list(range(16))
+
+
 def test_seeds_as_people_write_them() -> None:
     assert seeds.parse_seeds("3,7,10-12") == [3, 7, 10, 11, 12]
     for wrong in ("", "a", "5-3", "1,,2", "0-99999999"):

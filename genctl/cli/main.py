@@ -11,7 +11,7 @@ import typer
 
 from genctl import __version__
 from genctl.cli import codes, evaluate, interpolate, models, sample, train
-from genctl.errors import GenctlError, PipeClosedError
+from genctl.errors import GenctlError, PipeClosedError, out_of_memory
 
 app = typer.Typer(
     name="genctl",
@@ -79,7 +79,7 @@ def explain(error: Exception) -> int:
         return say(message[:1].lower() + message[1:].rstrip("."), 2) if message else 2
     if type(error).__name__ == "Abort":
         return 130
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if out_of_memory(error):
         return say(f"out of memory ({str(error)[:120]}); try a smaller --batch, -n, or --set train.batch=...", 5)
     if isinstance(error, OSError):
         return say(f"{error.filename or 'system'}: {error.strerror or error}", 5)

@@ -118,7 +118,9 @@ def _train(
             initialise(model, init, place)
         source = model.source(training, place)
         held_out = model.source(held, place) if len(held) else None
-        trainer = Trainer(model, source, held_out, run, train_config, seed)
+        trainer = Trainer(
+            model, source, held_out, run, train_config, seed, lambda line: shared.remark(f"genctl: {line}")
+        )
         if resumed:
             trainer.resume()
             shared.remark(f"resuming {folder} at step {trainer.step}", quiet)

@@ -20,7 +20,7 @@ from torch import Tensor
 from genctl.data import cache
 from genctl.data.captions import variants
 from genctl.data.folder import Entry, Listing, scan
-from genctl.draws import address
+from genctl.draws import Draw, address
 from genctl.errors import InputError
 from genctl.media.pictures import fit, read_picture, to_tensor
 
@@ -146,24 +146,22 @@ class PictureSource:
         self.weights = pictures.weights
         self.config = pictures.config
 
-    def batch(self, rows: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
+    def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
         pixels = self.pixels[onto(rows, self.pixels.device)]
         return {"pictures": augment(pixels, self.config, draw).float() / 127.5 - 1}
 
 
-def augment(pixels: Tensor, config: DataConfig, draw: torch.Generator) -> Tensor:
+def augment(pixels: Tensor, config: DataConfig, draw: Draw) -> Tensor:
     """Mirror and shift uint8 pictures [B, 3, S, S] at random, each by its own draw."""
-    count = len(pixels)
     if config.flip:
-        mirrored = torch.rand(count, generator=draw) < 0.5
+        mirrored = draw.uniform() < 0.5
         pixels = torch.where(onto(mirrored, pixels.device)[:, None, None, None], pixels.flip(3), pixels)
     if config.jitter:
         size, most = pixels.shape[-1], config.jitter
-        shifts = torch.randint(0, 2 * most + 1, (2, count, 1), generator=draw)
-        shifts = onto(shifts, pixels.device)
+        shifts = onto((draw.uniform(2) * (2 * most + 1)).long(), pixels.device)  # [B, 2]
         along = torch.arange(size, device=pixels.device)
-        y, x = along + shifts[0], along + shifts[1]  # [B, S]
+        y, x = along + shifts[:, :1], along + shifts[:, 1:]  # [B, S]
         padded = torch.nn.functional.pad(pixels, (most,) * 4, value=255)
-        item = torch.arange(count, device=pixels.device)[:, None, None]
+        item = torch.arange(len(pixels), device=pixels.device)[:, None, None]
         pixels = padded.permute(0, 2, 3, 1)[item, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
     return pixels

@@ -25,6 +25,7 @@ from genctl.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from genctl.data.pictures import Pictures
+    from genctl.draws import Draw
 
 FORMAT = 1
 Losses = Iterator[tuple[str, Tensor, dict[str, Tensor]]]
@@ -74,8 +75,8 @@ class Source(Protocol):
 
     weights: Tensor  # [N] how often each row is drawn
 
-    def batch(self, rows: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
-        """The batch of these rows; augmentation and the choice of caption draw from `draw` (a CPU generator)."""
+    def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """The batch of these rows; augmentation and the choice of caption draw from `draw` (on the CPU)."""
         ...
 
 
@@ -124,11 +125,12 @@ class Family(nn.Module):
         """Turn decoded pictures into what `training_step` wants, once (latents and embeddings are cached)."""
         raise NotImplementedError
 
-    def training_step(self, batch: dict[str, Tensor], draw: torch.Generator, progress: float) -> Losses:
-        """Yield (phase, loss, figures). `draw` is on the training device; `progress` runs from 0 to 1."""
+    def training_step(self, batch: dict[str, Tensor], draw: Draw, progress: float) -> Losses:
+        """Yield (phase, loss, figures), means over the batch's rows. `draw` gives those rows their random numbers, on
+        the training device; `progress` runs from 0 to 1."""
         raise NotImplementedError
 
-    def validation_loss(self, batch: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
+    def validation_loss(self, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         """Held-out figures of one batch; the first one is the loss."""
         raise NotImplementedError
 

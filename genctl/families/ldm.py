@@ -25,8 +25,8 @@ from genctl.diffusion import guide
 from genctl.diffusion.path import PATHS
 from genctl.diffusion.solve import SOLVERS
 from genctl.diffusion.target import combine, solve
-from genctl.diffusion.time import Density, draw_times, grid
-from genctl.draws import picture_noise
+from genctl.diffusion.time import Density, grid, training_times
+from genctl.draws import Draw, picture_noise
 from genctl.errors import ModelError, UsageError
 from genctl.families.base import Blend, Drawn, Family, Losses, Request, Source, load
 from genctl.families.vae import VAE
@@ -182,17 +182,17 @@ class LDM(Family):
     def source(self, pictures: Pictures, device: torch.device) -> Source:
         return CodeSource(self, pictures, device)
 
-    def training_step(self, batch: dict[str, Tensor], draw: torch.Generator, progress: float) -> Losses:
+    def training_step(self, batch: dict[str, Tensor], draw: Draw, progress: float) -> Losses:
         present = batch["present"]
-        dropped = torch.rand(len(present), 1, generator=draw, device=present.device)
+        dropped = draw.uniform(1)
         batch = batch | {"present": present & (dropped >= self.config.diffusion.condition_dropout)}
         loss, figures = self._loss(batch, draw)
         yield "model", loss, figures
 
-    def _loss(self, batch: dict[str, Tensor], draw: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, batch: dict[str, Tensor], draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
         config, x = self.config.diffusion, batch["codes"]
-        t = draw_times(config.density, len(x), draw, config.density_mean, config.density_std, config.shift)
-        z = torch.randn(x.shape, generator=draw, device=x.device)
+        t = training_times(config.density, draw.strata(), config.density_mean, config.density_std, config.shift)
+        z = draw.normal(*x.shape[1:])
         prediction = self.net(self.path.mix(x, z, t), t, batch["states"], batch["present"], batch["pooled"])
         error = (prediction.float() - combine(config.target, self.path, x, z, t)).square().mean((1, 2, 3))  # [B]
         noisy = (t > 0.5).float()
@@ -203,7 +203,7 @@ class LDM(Family):
         return error.mean(), by_time
 
     @torch.no_grad()
-    def validation_loss(self, batch: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
+    def validation_loss(self, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         loss, figures = self._loss(batch, draw)
         return {"loss": loss} | figures
 
@@ -329,8 +329,8 @@ class CodeSource:
         chunks = [codec.encode(chunk.float() / 127.5 - 1).cpu() for chunk in pictures.pixels.split(32)]
         return torch.cat(chunks)
 
-    def batch(self, rows: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
-        uniform = torch.rand(len(rows), 1, generator=draw)
+    def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
+        uniform = draw.uniform(1)
         form = (uniform >= self.upto[rows]).sum(1).clamp(max=self.choices.shape[1] - 1)
         caption = onto(self.choices[rows, form], self.codes.device)
         places = self.places[caption]  # [B, L]

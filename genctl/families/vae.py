@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from genctl import hub
 from genctl.data.pictures import Pictures, PictureSource
-from genctl.draws import address
+from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Family, Losses, Source
 from genctl.metrics.distance import psnr
@@ -96,12 +96,11 @@ class VAE(Family):
             self.parts["lpips"] = channels_last(net.to(self.device))
         return self.parts["lpips"]
 
-    def training_step(self, batch: dict[str, Tensor], draw: torch.Generator, progress: float) -> Losses:
+    def training_step(self, batch: dict[str, Tensor], draw: Draw, progress: float) -> Losses:
         loss = self.config.loss
         pictures = batch["pictures"].contiguous(memory_format=torch.channels_last)
         codes, kl = self._posterior(pictures, draw)
-        # the transform's shape must be known on the host: it comes from the address of the step, not from the device
-        choice = torch.rand(3, generator=torch.Generator().manual_seed(address("eq", draw.initial_seed())))
+        choice = torch.rand(3, generator=draw.step("equivariance"))
         if choice[0] < loss.equivariance:
             codes, pictures = transform_pair(codes, pictures, 0.25 + 0.75 * float(choice[1]), int(4 * choice[2]))
         out = self.decoder(codes).float()
@@ -117,14 +116,14 @@ class VAE(Family):
         yield "model", total + loss.adversarial * weight * fooled, figures | {"adaptive": weight}
         yield self._critic_step(pictures, out.detach())
 
-    def _posterior(self, pictures: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _posterior(self, pictures: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         if not self.config.loss.train_encoder:
             with torch.no_grad():
                 mean, _ = self.encoder(pictures)
             return mean.float(), mean.new_zeros((), dtype=torch.float32)
         mean, log_variance = self.encoder(pictures)
         mean, log_variance = mean.float(), log_variance.float()
-        noise = torch.randn(mean.shape, generator=draw, device=mean.device)
+        noise = draw.normal(*mean.shape[1:])
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum((1, 2, 3)).mean()
         return mean + (0.5 * log_variance).exp() * noise, kl
 
@@ -145,7 +144,7 @@ class VAE(Family):
         return "critic", hinge + penalty, {"critic": hinge, "critic_penalty": penalty}
 
     @torch.no_grad()
-    def validation_loss(self, batch: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
+    def validation_loss(self, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         pictures = batch["pictures"]
         out = self.decoder(self.encoder(pictures)[0]).float().clamp(-1, 1)
         perceptual = self.perceptual()(out, pictures).mean()
@@ -162,7 +161,7 @@ class VAE(Family):
         rows = torch.linspace(0, count - 1, min(count, 2048)).round().long()
         parts = []
         for chunk in rows.split(64):
-            pictures = source.batch(chunk, torch.Generator().manual_seed(0))["pictures"]
+            pictures = source.batch(chunk, Draw(0, len(chunk)))["pictures"]
             parts.append(self.encoder(pictures)[0].float())
         codes = torch.cat(parts)
         self.code_mean.copy_(codes.mean((0, 2, 3)).reshape(self.code_mean.shape))
@@ -171,7 +170,7 @@ class VAE(Family):
     def preview(self, source: Source) -> Tensor:
         """Eight pictures above their reconstructions."""
         rows = torch.linspace(0, len(source.weights) - 1, 8).round().long()
-        pictures = source.batch(rows, torch.Generator().manual_seed(0))["pictures"]
+        pictures = source.batch(rows, Draw(0, len(rows)))["pictures"]
         with torch.no_grad():
             out = self.decoder(self.encoder(pictures)[0]).float()
         return torch.cat([pictures, out]).clamp(-1, 1)

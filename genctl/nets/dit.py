@@ -89,25 +89,33 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
     return x * table[0] + torch.cat([-second, first], -1) * table[1]
 
 
+def hidden(width: int, out: int, stacked: int = 1) -> nn.Linear:
+    """A matrix within a block, or several of the same input stacked to run as one product; it says so (`stacked`) to
+    optimisers that look at whole matrices."""
+    layer = nn.Linear(width, stacked * out, bias=False)
+    layer.stacked = stacked  # type: ignore[assignment]
+    return layer
+
+
 class Block(nn.Module):
     """One transformer block over image tokens, with text keys and values."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
-        width, hidden = config.width, hidden_width(config)
+        width, inner = config.width, inner_width(config)
         self.heads, self.text = config.heads, config.text
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        self.qkv = hidden(width, width, 3)
+        self.out = hidden(width, width)
         self.qk_scale = nn.Parameter(torch.ones(2, width // config.heads))  # of normalised queries and keys
-        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.gate_up = hidden(width, inner, 2)
+        self.down = hidden(inner, width)
         self.dropout = nn.Dropout(config.dropout)
         self.table = nn.Parameter(torch.zeros(6, width))  # added to the shared modulation
         if config.text != "none":
-            self.text_kv = nn.Linear(width, 2 * width, bias=False)
+            self.text_kv = hidden(width, width, 2)
         if config.text == "cross":
-            self.cross_q = nn.Linear(width, width, bias=False)
-            self.cross_out = nn.Linear(width, width, bias=False)
+            self.cross_q = hidden(width, width)
+            self.cross_out = hidden(width, width)
 
     def split(self, x: Tensor, parts: int) -> Tensor:
         """[B, N, parts D] -> [parts, B, heads, N, D / heads], contiguous (strided queries are slow to normalise)."""
@@ -143,7 +151,7 @@ def merge(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def hidden_width(config: DiTConfig) -> int:
+def inner_width(config: DiTConfig) -> int:
     return math.ceil(config.mlp_ratio * config.width / 64) * 64
 
 

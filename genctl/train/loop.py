@@ -15,36 +15,41 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from genctl import draws
-from genctl.errors import DivergedError, UsageError
+from genctl.draws import Draw
+from genctl.errors import DivergedError, UsageError, out_of_memory
 from genctl.families.base import Family, Source, kept, save
 from genctl.files import write_whole
 from genctl.media.write import encode_picture, grid
-from genctl.train.optim import PowerEMA, TrainConfig, make_optimiser, rate, update
+from genctl.train.optim import PowerEMA, TrainConfig, make_optimisers, rate, update
 from genctl.train.run import Run
 
 BAD_STEPS = 10  # skipped or far-off steps in a row that end a run
 Report = Callable[[dict[str, Any]], None]
+Remark = Callable[[str], None]
 
 
 class Trainer:
     """Trains one family on one source in one run folder."""
 
     def __init__(
-        self, model: Family, source: Source, held_out: Source | None, run: Run, config: TrainConfig, seed: int
-    ) -> None:
+        self, model: Family, source: Source, held_out: Source | None, run: Run, config: TrainConfig, seed: int,
+        remark: Remark = lambda line: None,
+    ) -> None:  # fmt: skip
         self.model, self.source, self.held_out, self.run, self.config = model, source, held_out, run, config
-        self.seed, self.step, self.minutes = seed, 0, 0.0
-        self.optimisers = {phase: make_optimiser(module, config) for phase, module in model.phases().items()}
+        self.seed, self.step, self.minutes, self.remark = seed, 0, 0.0, remark
+        self.optimisers = {phase: make_optimisers(module, config) for phase, module in model.phases().items()}
         self.ema = PowerEMA(model.averaged(), config.ema)
         self.autocast = autocast(model.device, config.precision)
         if config.compile:
             model.compile_parts()
+        self.parts = config.parts
         self.stopping = False
         self.usual = math.nan  # the loss's usual size
         self.bad = 0
@@ -83,28 +88,68 @@ class Trainer:
         """One step: every phase's backward and update, then the moving average. Returns figures on the device."""
         model, seed = self.model, self.seed
         rows = draws.rows(seed, self.step, self.config.batch, self.source.weights)
-        batch = self.source.batch(rows, draws.generator("augment", seed, self.step))
-        draw = draws.generator("noise", seed, self.step, device=model.device)
+        batch = self.source.batch(rows, Draw(draws.address("augment", seed, self.step), len(rows)))
+        draw = Draw(draws.address("noise", seed, self.step), len(rows), model.device)
         learning_rate = rate(self.config, self.step, self.progress)
-        torch.manual_seed(draws.address("dropout", seed, self.step))  # modules such as dropout draw from the global one
         figures: dict[str, Tensor] = {}
         model.train()
-        with self.autocast:
-            for phase, loss, extra in model.training_step(batch, draw, self.progress):
-                with torch.autocast(model.device.type, enabled=False):
-                    loss.backward()
-                    norm, skipped = update(self.optimisers[phase], self.config, learning_rate)
-                    torch.clear_autocast_cache()  # it holds the bf16 copies of the weights before this update
-                    for other in self.optimisers.values():
-                        other.zero_grad(set_to_none=True)
-                prefix = "" if phase == "model" else f"{phase}_"
-                figures |= {f"{prefix}loss": loss.detach(), f"{prefix}norm": norm, f"{prefix}skipped": skipped}
-                figures |= {key: value.detach() for key, value in extra.items()}
+        for phase, means in self._phases(batch, draw):
+            norm, skipped = update(self.optimisers[phase], self.config, learning_rate)
+            self._clear_gradients()  # what this phase left on the others' weights
+            prefix = "" if phase == "model" else f"{phase}_"
+            figures |= {f"{prefix}norm": norm, f"{prefix}skipped": skipped, f"{prefix}loss": means.pop("loss")} | means
         self.step += 1
         self.ema.update(self.step)
         if model.device.type == "cpu":
             self._watch(figures)  # on a GPU this would wait for the device each step; there _log looks
         return figures
+
+    def _phases(self, batch: dict[str, Tensor], draw: Draw) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Run each phase's backward over the batch, whole or in parts, and yield (phase, loss and figures) once its
+        gradients are there. Where memory runs out in the first phase, before anything was updated, the step begins anew
+        in twice as many parts; each row keeps its random numbers, so the gradients are the same."""
+        while True:
+            phases = self._accumulated(batch, draw)
+            try:
+                first = next(phases)
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error) or self.parts >= draw.total:
+                    raise
+                self.parts = min(2 * self.parts, draw.total)
+            self._clear_gradients()
+            self.remark(f"memory is short: from step {self.step} on each batch is taken in {self.parts} parts")
+        yield first
+        yield from phases
+
+    def _accumulated(self, batch: dict[str, Tensor], draw: Draw) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """All parts walk through their phases side by side: a part's graph is gone when the next one's is made."""
+        torch.manual_seed(draws.address("dropout", self.seed, self.step))  # modules such as dropout draw from this one
+        cuts = [draw.total * part // self.parts for part in range(self.parts + 1)]
+        walks = []
+        for start, stop in pairwise(cuts):
+            rows = {key: value[start:stop] for key, value in batch.items()}
+            share = (stop - start) / draw.total
+            walks.append((share, self.model.training_step(rows, draw.part(start, stop), self.progress)))
+        while True:
+            means: dict[str, Tensor] = {}
+            phase = ""
+            for share, walk in walks:
+                with self.autocast:  # left before the update: it keeps bf16 copies of the weights
+                    yielded = next(walk, None)
+                if yielded is None:
+                    return
+                phase, loss, figures = yielded
+                (share * loss).backward()
+                for key, value in ({"loss": loss} | figures).items():
+                    part = share * value.detach()
+                    means[key] = means[key] + part if key in means else part
+            yield phase, means
+
+    def _clear_gradients(self) -> None:
+        for optimisers in self.optimisers.values():
+            for optimiser in optimisers:
+                optimiser.zero_grad(set_to_none=True)
 
     def _watch(self, figures: dict[str, Tensor]) -> None:
         """Stop a run whose loss is not finite, or ten times its usual size, for several steps."""
@@ -136,10 +181,16 @@ class Trainer:
         """Everything a resume needs besides the step: weights, averages, optimiser moments."""
         state = {f"model/{key}": value for key, value in self.model.state_dict().items()}
         state |= {f"average/{index:05d}": value for index, value in enumerate(self.ema.average)}
-        for phase, optimiser in self.optimisers.items():
+        for name, optimiser in self._named_optimisers():
             for index, moments in optimiser.state_dict()["state"].items():
-                state |= {f"optimiser/{phase}/{index:05d}/{key}": value for key, value in moments.items()}
+                state |= {f"optimiser/{name}/{index:05d}/{key}": value for key, value in moments.items()}
         return state
+
+    def _named_optimisers(self) -> Iterator[tuple[str, torch.optim.Optimizer]]:
+        """`model.0`, `model.1`, `critic.0`: how the state names them."""
+        for phase, optimisers in self.optimisers.items():
+            for place, optimiser in enumerate(optimisers):
+                yield f"{phase}.{place}", optimiser
 
     def resume(self) -> None:
         """Continue from the run folder's newest state."""
@@ -154,12 +205,12 @@ class Trainer:
         self.model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
         for index, average in enumerate(self.ema.average):
             average.copy_(tensors[f"average/{index:05d}"])
-        for phase, optimiser in self.optimisers.items():
+        for name, optimiser in self._named_optimisers():
             states: dict[int, dict[str, Tensor]] = {}
             for key, value in tensors.items():
-                if key.startswith(f"optimiser/{phase}/"):
-                    _, _, index_text, name = key.split("/")
-                    states.setdefault(int(index_text), {})[name] = value.clone()
+                if key.startswith(f"optimiser/{name}/"):
+                    _, _, place, moment = key.split("/")
+                    states.setdefault(int(place), {})[moment] = value.clone()
             optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
 
     def save(self, document: dict[str, Any], report: Report) -> None:
@@ -198,8 +249,8 @@ class Trainer:
         sums: dict[str, float] = {}
         rows = torch.linspace(0, len(self.held_out.weights) - 1, min(most, len(self.held_out.weights))).round().long()
         for index, chunk in enumerate(rows.split(64)):
-            batch = self.held_out.batch(chunk, draws.generator("held out", index))
-            draw = draws.generator("held out noise", index, device=self.model.device)
+            batch = self.held_out.batch(chunk, Draw(draws.address("held out", index), len(chunk)))
+            draw = Draw(draws.address("held out noise", index), len(chunk), self.model.device)
             for key, value in self.model.validation_loss(batch, draw).items():
                 sums[key] = sums.get(key, 0.0) + float(value) * len(chunk) / len(rows)
         return {key: round(value, 5) for key, value in sums.items()}

@@ -1,10 +1,11 @@
-"""What turns gradients into weights: fused AdamW, the rate (warm-up, plateau, decay), clipping, the moving average."""
+"""What turns gradients into weights: fused AdamW or Muon, the rate (warm-up, plateau, decay), clipping, the moving
+average."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ class TrainConfig:
     steps: int | None = None
     minutes: float | None = None  # of training time, over all resumes; the schedule follows whichever ends first
     batch: int = 64
+    parts: int = 1  # that a batch is taken in (gradient accumulation); more, by itself, where memory runs out
+    optimiser: Literal["adamw", "muon"] = "adamw"  # muon: for the blocks' matrices, AdamW for the rest
+    muon_size: float = 0.2  # RMS of a muon step in units of the learning rate
     learning_rate: float = 1e-3
     warmup: int = 200  # steps of linear warm-up
     decay: float = 0.25  # share of the run over which the rate falls linearly to zero
@@ -35,7 +39,7 @@ class TrainConfig:
 
 def check(config: TrainConfig) -> None:
     """Raise UsageError for values that cannot train."""
-    for name in ("batch", "log_steps"):
+    for name in ("batch", "parts", "log_steps"):
         if getattr(config, name) < 1:
             raise UsageError(f"train.{name} is {getattr(config, name)}; it wants 1 or more")
     if not 0 <= config.ema < 0.28:
@@ -49,31 +53,99 @@ def rate(config: TrainConfig, step: int, progress: float) -> float:
     return config.learning_rate * warm * max(0.0, left)
 
 
-def make_optimiser(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Fused AdamW; only the matrices of linear layers and kernels are decayed, not biases, scales, tables and slots."""
+def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Fused AdamW, after Muon for the blocks' matrices (`nets.hidden`) where the config says so. Only the matrices of
+    linear layers and kernels are decayed, not biases, scales, tables and slots."""
     layers = [layer for layer in module.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
-    matrices = {id(layer.weight) for layer in layers}
     trained = [p for p in module.parameters() if p.requires_grad]
+    made: list[torch.optim.Optimizer] = []
+    if config.optimiser == "muon":
+        stacks: dict[Any, Any] = {layer.weight: layer.stacked for layer in layers if hasattr(layer, "stacked")}
+        if stacks:
+            made.append(Muon(stacks, config.learning_rate, config.muon_size, weight_decay=config.weight_decay))
+            trained = [p for p in trained if p not in stacks]
+    matrices = {id(layer.weight) for layer in layers}
     decayed = [p for p in trained if id(p) in matrices]
     plain = [p for p in trained if id(p) not in matrices]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=1e-8, fused=True)
+    return [*made, torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=1e-8, fused=True)]
 
 
-def update(optimiser: torch.optim.AdamW, config: TrainConfig, learning_rate: float) -> tuple[Tensor, Tensor]:
+def update(optimisers: list[torch.optim.Optimizer], config: TrainConfig, learning_rate: float) -> tuple[Tensor, Tensor]:
     """Clip, step, clear. A gradient that is not finite leaves the weights untouched, decided on the device without a
     host synchronisation. Returns the gradient's norm and whether the step was skipped (0 or 1), both on the device."""
-    parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+    groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+    parameters = [p for group in groups for p in group["params"] if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     skipped = (~torch.isfinite(norm)).float()
     nn.utils.clip_grads_with_norm_(parameters, config.clip, norm)
-    for group in optimiser.param_groups:
+    for group in groups:
         group["lr"] = learning_rate
-    optimiser.found_inf = skipped  # type: ignore[attr-defined]  # the fused kernel skips where this is 1 (GradScaler's way)
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
+    for optimiser in optimisers:
+        optimiser.found_inf = skipped  # type: ignore[attr-defined]  # the fused kernel skips where this is 1 (GradScaler's way)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
     return norm, skipped
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrices are made orthogonal: every direction of a weight moves equally far, whatever the size of
+    its gradient (Jordan 2024, kellerjordan.github.io/posts/muon). A step's RMS is `size` times the learning rate, so
+    that one rate serves Muon and AdamW side by side; AdamW's own steps have .2 to .4 (Moonlight, arXiv:2502.16982).
+
+    `stacks`: weight [n R, C] -> n, how many matrices it holds above one another (queries, keys, values); each is made
+    orthogonal alone.
+    """
+
+    def __init__(
+        self, stacks: dict[nn.Parameter, int], lr: float, size: float = 0.2, momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__(list(stacks), {"lr": lr, "size": size, "momentum": momentum, "weight_decay": weight_decay})
+        self.stacks = stacks
+        self.found_inf: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            shapes: dict[tuple[int, int], list[nn.Parameter]] = {}
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    shapes.setdefault((weight.shape[0] // self.stacks[weight], weight.shape[1]), []).append(weight)
+            for (height, width), weights in shapes.items():
+                updates = torch.cat([self._momentum(w, group["momentum"]).view(-1, height, width) for w in weights])
+                size = group["lr"] * group["size"] * max(height, width) ** 0.5
+                moves = (size * orthogonal(updates).float()).split([self.stacks[w] for w in weights])
+                for weight, move in zip(weights, moves, strict=True):
+                    kept = 1 - group["lr"] * group["weight_decay"]
+                    new = weight * kept - move.reshape(weight.shape)
+                    weight.copy_(new if self.found_inf is None else torch.where(self.found_inf > 0, weight, new))
+
+    def _momentum(self, weight: nn.Parameter, momentum: float) -> Tensor:
+        """The gradient's moving average, looked at one step ahead (Nesterov)."""
+        state, gradient = self.state[weight], weight.grad
+        assert gradient is not None
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(weight)
+        average = torch.lerp(gradient, state["momentum"], momentum)
+        if self.found_inf is not None:
+            average = torch.where(self.found_inf > 0, state["momentum"], average)
+        state["momentum"].copy_(average)
+        return torch.lerp(gradient, average, momentum)
+
+
+def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
+    """The nearest matrices [n, R, C] with equal singular values, about 1 (0.7 to 1.2), by Newton and Schulz's iteration
+    with Jordan's coefficients, in bf16."""
+    x = matrices.bfloat16()
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT.contiguous() if tall else x
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True, dtype=torch.float32).to(x.dtype) + 1e-7)
+    for _ in range(rounds):
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.mT if tall else x
 
 
 def power_of_width(width: float) -> float:

@@ -10,6 +10,7 @@ from helpers import draw_shape, shape_folder
 from genctl.data.captions import variants
 from genctl.data.folder import Entry, scan
 from genctl.data.pictures import DataConfig, PictureSource, augment, load
+from genctl.draws import Draw
 from genctl.errors import InputError
 
 
@@ -139,22 +140,21 @@ def test_held_out_by_hash_where_the_folder_says_nothing(tmp_path: Path) -> None:
 
 def test_augmentation_against_the_slow_way() -> None:
     pixels = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
-    draw = torch.Generator().manual_seed(0)
-    moved = augment(pixels, DataConfig(jitter=2), draw)
-    shifts = torch.randint(0, 5, (2, 6, 1), generator=torch.Generator().manual_seed(0))
+    moved = augment(pixels, DataConfig(jitter=2), Draw(0, 6))
+    shifts = Draw(0, 6).uniform(2) * 5
     for row in range(6):
         padded = torch.full((3, 12, 12), 255, dtype=torch.uint8)
         padded[:, 2:10, 2:10] = pixels[row]
-        y, x = int(shifts[0, row]), int(shifts[1, row])
+        y, x = int(shifts[row, 0]), int(shifts[row, 1])
         assert torch.equal(moved[row], padded[:, y : y + 8, x : x + 8])
-    mirrored = augment(pixels, DataConfig(flip=True), torch.Generator().manual_seed(1))
+    mirrored = augment(pixels, DataConfig(flip=True), Draw(1, 6))
     assert all(torch.equal(m, p) or torch.equal(m, p.flip(2)) for m, p in zip(mirrored, pixels, strict=True))
     assert not torch.equal(mirrored, pixels)
 
 
 def test_source_gives_floats_of_the_right_range(tmp_path: Path) -> None:
     pictures = load(shape_folder(tmp_path, 1), 32, DataConfig())
-    batch = PictureSource(pictures, torch.device("cpu")).batch(torch.tensor([0, 3]), torch.Generator())
+    batch = PictureSource(pictures, torch.device("cpu")).batch(torch.tensor([0, 3]), Draw(0, 2))
     assert batch["pictures"].shape == (2, 3, 32, 32)
     assert batch["pictures"].max() == 1
     assert batch["pictures"].min() >= -1

@@ -10,7 +10,8 @@ from genctl.diffusion import guide
 from genctl.diffusion.path import PATHS, Path
 from genctl.diffusion.solve import SOLVERS, Denoiser
 from genctl.diffusion.target import TARGETS, combine, solve, velocity
-from genctl.diffusion.time import draw_times, grid, shift
+from genctl.diffusion.time import grid, shift, training_times
+from genctl.draws import Draw
 
 TIMES = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
 
@@ -112,10 +113,10 @@ def test_shift_moves_towards_noise_and_keeps_the_ends() -> None:
 
 
 def test_drawn_times_follow_their_density() -> None:
-    draw = torch.Generator().manual_seed(0)
-    uniform = draw_times("uniform", 4096, draw)
+    uniform = Draw(0, 4096).strata()
+    assert torch.equal(uniform, training_times("uniform", uniform))
     assert abs(float(uniform.mean()) - 0.5) < 1e-3  # stratified: far closer than 1 / sqrt(N)
-    logits = torch.logit(draw_times("logit-normal", 4096, draw, mean=-0.5, std=0.8))
+    logits = torch.logit(training_times("logit-normal", uniform, mean=-0.5, std=0.8))
     assert abs(float(logits.mean()) + 0.5) < 0.01
     assert abs(float(logits.std()) - 0.8) < 0.01
 

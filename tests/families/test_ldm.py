@@ -9,6 +9,7 @@ import torch
 from helpers import COLOURS, shape_folder
 
 from genctl.data.pictures import DataConfig, load
+from genctl.draws import Draw
 from genctl.errors import ModelError
 from genctl.families.base import Blend, Family, Request
 from genctl.families.base import load as load_model
@@ -32,7 +33,7 @@ def test_a_batch_holds_the_pictures_own_codes_and_captions(model: LDM, tmp_path:
     source = model.source(pictures, torch.device("cpu"))
     assert isinstance(source, CodeSource)
     rows = torch.tensor([3, 0, 7])
-    batch = source.batch(rows, torch.Generator().manual_seed(0))
+    batch = source.batch(rows, Draw(0, 3))
     real = pictures.pixels[rows].float() / 127.5 - 1
     assert torch.allclose(batch["codes"], model.codec().encode(real), atol=1e-4)
     caption = source.choices[rows, 0]
@@ -42,7 +43,7 @@ def test_a_batch_holds_the_pictures_own_codes_and_captions(model: LDM, tmp_path:
     known = {text for entry in pictures.entries for text, _ in variants(entry)}
     texts = sorted(known)
     for row in range(3):  # whatever form was drawn, its states are those of encoding it alone
-        form = int((torch.rand(3, 1, generator=torch.Generator().manual_seed(0)) >= source.upto[rows]).sum(1)[row])
+        form = int((Draw(0, 3).uniform(1) >= source.upto[rows]).sum(1)[row])
         text = texts[int(source.choices[rows[row], form])]
         states, pooled, _ = model.encode_text(text)
         count = int(batch["present"][row].sum())
@@ -59,9 +60,9 @@ def test_an_undescribed_set_trains_without_text(model: LDM, tmp_path: Path) -> N
     for index in range(3):
         draw_shape("circle", "red", "plain").save(tmp_path / "plain" / f"{index}.png")
     source = model.source(load(tmp_path / "plain", 32, DataConfig()), torch.device("cpu"))
-    batch = source.batch(torch.arange(3), torch.Generator())
+    batch = source.batch(torch.arange(3), Draw(0, 3))
     assert not batch["present"].any()
-    ((phase, loss, _),) = model.training_step(batch, torch.Generator(), 0.0)
+    ((phase, loss, _),) = model.training_step(batch, Draw(0, 3), 0.0)
     assert phase == "model"
     assert torch.isfinite(loss)
 

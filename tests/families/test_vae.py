@@ -8,6 +8,7 @@ import torch
 from helpers import shape_folder
 
 from genctl.data.pictures import DataConfig, load
+from genctl.draws import Draw
 from genctl.families.vae import VAE, LossConfig, NetConfig, VAEConfig
 from genctl.nets.autoencoder import transform_pair
 
@@ -29,7 +30,7 @@ def test_codes_have_zero_mean_and_unit_deviation_a_channel(source) -> None:  # n
     model = VAE(CONFIG)
     model.finish(source)
     rows = torch.arange(len(source.weights))
-    codes = model.encode(source.batch(rows, torch.Generator())["pictures"])
+    codes = model.encode(source.batch(rows, Draw(0, len(rows)))["pictures"])
     assert codes.shape == (len(rows), 4, 8, 8)
     assert torch.allclose(codes.mean((0, 2, 3)), torch.zeros(4), atol=1e-4)
     assert torch.allclose(codes.std((0, 2, 3)), torch.ones(4), atol=1e-3)
@@ -38,7 +39,7 @@ def test_codes_have_zero_mean_and_unit_deviation_a_channel(source) -> None:  # n
 def test_decode_undoes_the_normalisation(source) -> None:  # noqa: ANN001
     model = VAE(CONFIG)
     model.finish(source)
-    pictures = source.batch(torch.arange(3), torch.Generator())["pictures"]
+    pictures = source.batch(torch.arange(3), Draw(0, 3))["pictures"]
     with torch.no_grad():
         plain = model.decoder(model.encoder(pictures)[0]).clamp(-1, 1)
     assert torch.allclose(model.decode(model.encode(pictures)), plain, atol=1e-4)
@@ -72,7 +73,7 @@ def test_a_frozen_encoder_keeps_codes_valid(source) -> None:  # noqa: ANN001
     before = model.code_mean.clone()
     model.finish(source)
     assert torch.equal(before, model.code_mean)
-    for _, loss, _ in model.training_step(source.batch(torch.arange(4), torch.Generator()), torch.Generator(), 0.0):
+    for _, loss, _ in model.training_step(source.batch(torch.arange(4), Draw(0, 4)), Draw(0, 4), 0.0):
         loss.backward()
     assert all(p.grad is None for p in model.encoder.parameters())
 
@@ -84,10 +85,8 @@ def test_it_learns_and_the_critic_joins_in(source) -> None:  # noqa: ANN001
     first = last = 0.0
     phases = set()
     for step in range(40):
-        batch = source.batch(
-            torch.randint(0, 12, (8,), generator=torch.Generator().manual_seed(step)), torch.Generator()
-        )
-        for phase, loss, figures in model.training_step(batch, torch.Generator().manual_seed(step), step / 40):
+        batch = source.batch(torch.randint(0, 12, (8,), generator=torch.Generator().manual_seed(step)), Draw(0, 8))
+        for phase, loss, figures in model.training_step(batch, Draw(step, 8), step / 40):
             phases.add(phase)
             loss.backward()
             optimisers[phase].step()

@@ -17,10 +17,12 @@ from helpers import shape_folder
 
 from genctl import files
 from genctl.data.pictures import DataConfig, load
+from genctl.draws import Draw
 from genctl.errors import DivergedError, UsageError
 from genctl.families.vae import VAE, LossConfig, NetConfig, VAEConfig
+from genctl.nets.dit import DiT, DiTConfig
 from genctl.train.loop import Trainer
-from genctl.train.optim import PowerEMA, TrainConfig, make_optimiser, power_of_width, rate, update
+from genctl.train.optim import Muon, PowerEMA, TrainConfig, make_optimisers, orthogonal, power_of_width, rate, update
 from genctl.train.run import Run
 
 TINY = VAEConfig(
@@ -63,18 +65,64 @@ def test_dropout_draws_from_the_step_alone(tmp_path: Path, monkeypatch: pytest.M
     assert losses[0] == losses[1]
 
 
-def test_a_second_phase_sees_the_first_ones_update() -> None:
-    """Autocast keeps bf16 copies of the weights; a critic's update must not leave its generator with the old ones."""
-    layer = torch.nn.Linear(4, 4)
-    x = torch.ones(2, 4)
-    optimiser = make_optimiser(layer, TrainConfig())
-    with torch.autocast("cpu", torch.bfloat16):
-        before = layer(x).sum()
-        with torch.autocast("cpu", enabled=False):
-            before.backward()
-            update(optimiser, TrainConfig(), 0.5)
-            torch.clear_autocast_cache()
-        assert layer(x).sum() != before
+def test_a_second_phase_sees_the_first_ones_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast keeps bf16 copies of the weights; a critic must not be shown the generator before its update."""
+    made = trainer(tmp_path, tmp_path / "run", 8, learning_rate=0.5)
+    made.autocast = torch.autocast("cpu", torch.bfloat16)
+    x, seen = torch.ones(2, 2, 4, 4), []
+
+    def two_phases(batch: dict, draw: Draw, progress: float) -> Iterator:
+        for phase, network in (("model", made.model.decoder), ("critic", made.model.critic)):
+            seen.append(made.model.decoder(x).float().detach())
+            yield phase, made.model.decoder(x).sum() + network(torch.ones(1, *network_input(network))).sum(), {}
+
+    def network_input(network: torch.nn.Module) -> tuple[int, ...]:
+        return (2, 4, 4) if network is made.model.decoder else (3, 32, 32)
+
+    monkeypatch.setattr(made.model, "training_step", two_phases)
+    made.advance()
+    now = made.model.decoder(x).detach()
+    assert float((seen[1] - now).abs().mean()) < 0.05 * float((seen[0] - now).abs().mean())
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_a_batch_in_parts_trains_like_the_whole(tmp_path: Path, parts: int) -> None:
+    """Over both phases; what is left is the order of sums."""
+    whole = trainer(tmp_path, tmp_path / "whole", 8)
+    cut = trainer(tmp_path, tmp_path / "cut", 8, parts=parts)
+    for made in (whole, cut):
+        for optimiser in (made.optimisers["model"][0], made.optimisers["critic"][0]):
+            for group in optimiser.param_groups:
+                group["eps"] = 1.0  # nearly plain momentum: it would blow up the rounding of gradients near zero
+    for _ in range(6):
+        one, other = whole.advance(), cut.advance()
+        for key in ("loss", "norm", "kl", "psnr"):
+            assert float(one[key]) == pytest.approx(float(other[key]), rel=1e-3)
+    assert "critic_loss" in one
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(weights(whole), weights(cut), strict=True))
+
+
+def test_where_memory_runs_out_the_batch_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, cut = trainer(tmp_path, tmp_path / "run", 8), trainer(tmp_path, tmp_path / "cut", 8, parts=4)
+    said: list[str] = []
+    made.remark = said.append
+    room, step = 1, made.model.training_step
+
+    def short(batch: dict, draw: Draw, progress: float) -> Iterator:
+        if len(batch["pictures"]) > room:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        yield from step(batch, draw, progress)
+
+    monkeypatch.setattr(made.model, "training_step", short)
+    for _ in range(2):
+        made.advance()
+        cut.advance()
+    assert made.parts == 4
+    assert [line.split()[-2] for line in said] == ["2", "4"]
+    assert all(torch.equal(a, b) for a, b in zip(weights(made), weights(cut), strict=True))
+    room = 0
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        made.advance()
 
 
 def test_resume_is_exact(tmp_path: Path) -> None:
@@ -120,16 +168,16 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
 
 def test_gradients_that_are_not_finite_change_nothing() -> None:
     layer = torch.nn.Linear(3, 3)
-    optimiser = make_optimiser(layer, TrainConfig())
+    optimisers = make_optimisers(layer, TrainConfig())
     layer(torch.ones(1, 3)).sum().backward()
-    update(optimiser, TrainConfig(), 0.1)
+    update(optimisers, TrainConfig(), 0.1)
     before = [p.clone() for p in layer.parameters()]
     layer(torch.full((1, 3), math.nan)).sum().backward()
-    _, skipped = update(optimiser, TrainConfig(), 0.1)
+    _, skipped = update(optimisers, TrainConfig(), 0.1)
     assert skipped == 1
     assert all(torch.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
     layer(torch.ones(1, 3)).sum().backward()
-    assert update(optimiser, TrainConfig(), 0.1)[1] == 0
+    assert update(optimisers, TrainConfig(), 0.1)[1] == 0
     assert not torch.equal(before[0], layer.weight)
 
 
@@ -138,19 +186,72 @@ def test_update_is_clipped_adamw() -> None:
     ours, theirs = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
     theirs.load_state_dict(ours.state_dict())
     config = TrainConfig(weight_decay=0.1, clip=0.5)
-    optimiser = make_optimiser(ours, config)
+    optimisers = make_optimisers(ours, config)
     groups = [{"params": [theirs.weight], "weight_decay": 0.1}, {"params": [theirs.bias], "weight_decay": 0.0}]
     plain = torch.optim.AdamW(groups, lr=0.01, betas=config.betas, eps=1e-8, foreach=False, fused=False)
     for step in range(5):
         x = torch.randn(8, 4) * (step + 1)
         for layer in (ours, theirs):
             layer(x).square().sum().backward()
-        update(optimiser, config, 0.01)
+        update(optimisers, config, 0.01)
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
         plain.step()
         plain.zero_grad()
     assert torch.allclose(ours.weight, theirs.weight, atol=1e-6)
     assert torch.allclose(ours.bias, theirs.bias, atol=1e-6)
+
+
+def test_orthogonal_keeps_the_singular_vectors() -> None:
+    torch.manual_seed(0)
+    for shape in ((3, 8, 24), (3, 24, 8)):
+        matrices = torch.randn(shape)
+        u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+        got = orthogonal(matrices).float()
+        values = u.mT @ got @ v.mT  # diagonal, if got has the same singular vectors
+        diagonal = values.diagonal(dim1=1, dim2=2)
+        assert float(diagonal.min()) > 0.5
+        assert float(diagonal.max()) < 1.4
+        assert torch.allclose(values, torch.diag_embed(diagonal), atol=0.03)
+
+
+def test_muon_agrees_with_torchs() -> None:
+    """Two matrices stacked in one weight move as torch's Muon moves each alone."""
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(16, 32) / 6)
+    parts = [torch.nn.Parameter(part.detach().clone()) for part in weight.chunk(2)]
+    ours = Muon({weight: 2}, lr=0.02, weight_decay=0.1)
+    theirs = torch.optim.Muon(parts, lr=0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    start = weight.detach().clone()
+    for _ in range(5):
+        weight.grad = torch.randn(16, 32)
+        for part, gradient in zip(parts, weight.grad.chunk(2), strict=True):
+            part.grad = gradient.clone()
+        ours.step()
+        theirs.step()
+    size = lambda move: float(move.detach().square().mean().sqrt())  # noqa: E731
+    assert 0.005 < size(weight - start) < 0.1
+    assert size(weight - torch.cat(parts)) < 0.02 * size(weight - start)  # both round to bf16, in another order
+
+
+def test_muon_takes_the_blocks_matrices_and_skips_what_is_not_finite() -> None:
+    torch.manual_seed(0)
+    net = DiT(DiTConfig(width=32, depth=2, heads=2, text_width=8, text_slots=4), 4)
+    optimisers = make_optimisers(net, TrainConfig(optimiser="muon"))
+    assert [type(optimiser) for optimiser in optimisers] == [Muon, torch.optim.AdamW]
+    assert sum(len(group["params"]) for group in optimisers[0].param_groups) == 2 * 5
+    owned = [id(p) for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]]
+    assert sorted(owned) == sorted(map(id, net.parameters()))
+    moments = []
+    for factor in (1.0, math.nan, 1.0):
+        before = net.blocks[0].qkv.weight.detach().clone()
+        for p in net.parameters():
+            p.grad = factor * torch.randn_like(p)
+        _, skipped = update(optimisers, TrainConfig(), 0.01)
+        assert bool(skipped) == math.isnan(factor)
+        assert torch.equal(before, net.blocks[0].qkv.weight) == math.isnan(factor)
+        moments.append(optimisers[0].state[net.blocks[0].qkv.weight]["momentum"].clone())
+    assert torch.equal(moments[0], moments[1])
+    assert torch.isfinite(moments[2]).all()
 
 
 def test_divergence_ends_the_run_and_names_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +261,7 @@ def test_divergence_ends_the_run_and_names_the_last_state(tmp_path: Path, monkey
     saved = weights(made)
     saved = [tensor.clone() for tensor in saved]
 
-    def diverged(batch: dict, draw: torch.Generator, progress: float) -> Iterator:
+    def diverged(batch: dict, draw: Draw, progress: float) -> Iterator:
         yield "model", made.model.decoder(torch.full((1, 2, 4, 4), math.inf)).sum(), {}
 
     monkeypatch.setattr(made.model, "training_step", diverged)
