@@ -55,7 +55,7 @@ class Request:
     noise: Tensor | None = None  # [n, ...] instead of the seeds' own
     chunk: int = 8  # pictures drawn at once
     preview: bool = False
-    packed: bool = True  # keep packed weights for the next call
+    packed: bool = True  # keep packed weights (and on a GPU the captured loop) for the next call
     dtype: torch.dtype | None = None
 
 

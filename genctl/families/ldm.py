@@ -33,6 +33,7 @@ from genctl.families.vae import VAE
 from genctl.nets import fast
 from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.dit_sample import Loop, PackedBlock, pack
+from genctl.nets.graph import GraphLoop
 from genctl.nets.text import TextEncoder, Tokenizer, load_text_encoder
 
 NOISE_START = 1 - 1e-3  # a predicted noise says nothing of the data at t = 1, where x_t is that noise
@@ -91,6 +92,7 @@ class LDM(Family):
         self.net = DiT(config.net, config.channels)
         self.path = PATHS[config.diffusion.path]
         self.packed: dict[torch.dtype, list[PackedBlock]] = {}
+        self.graphs: dict[tuple[Any, ...], GraphLoop] = {}
         self.used: dict[str, dict[str, str]] = {}  # the parts that were loaded: name and sha256
         side = config.pixels // config.factor
         self.shape = (config.channels, side, side)
@@ -239,7 +241,7 @@ class LDM(Family):
         evaluations = solver.evaluations(times)
         unguided = scale == 1 or not self._has_text(request)
         rows = prompts if unguided else prompts + [request.negative] * len(prompts)
-        loop = Loop(self.net, blocks, dtype, (len(seeds), *self.shape), evaluations, *self.conditions(rows))
+        loop = self._loop(request, blocks, dtype, (len(seeds), *self.shape), evaluations, self.conditions(rows))
         interval = request.guidance_interval or config.guidance_interval
         on = guide.active(evaluations.tolist(), interval)
         predict = guide.classifier_free(loop, 1.0 if unguided else scale, on)
@@ -251,6 +253,19 @@ class LDM(Family):
             if request.preview and step < steps:
                 yield Drawn(start, self.decode(x[:1]), step, steps, final=False)
         yield Drawn(start, self.decode(x_t), steps, steps, final=True)
+
+    def _loop(
+        self, request: Request, blocks: list[PackedBlock], dtype: torch.dtype, shape: tuple[int, ...],
+        evaluations: Tensor, conditions: Conditions,
+    ) -> Loop | GraphLoop:  # fmt: skip
+        """The prepared network of one chunk; on a GPU as a graph, captured once a shape."""
+        loop = Loop(self.net, blocks, dtype, shape, evaluations, *conditions)
+        if self.device.type != "cuda" or not request.packed:
+            return loop
+        key = (dtype, shape, loop.rows)
+        if key in self.graphs:
+            return self.graphs[key].take(loop)
+        return self.graphs.setdefault(key, GraphLoop(loop))
 
     @staticmethod
     def _has_text(request: Request) -> bool:

@@ -144,14 +144,23 @@ class Loop:
 
     def __call__(self, x_t: Tensor, k: int, both: bool) -> Tensor:
         """x_t [B, C, *grid] at the k-th time -> prediction [B, ...], or for `both` halves [2 B, ...]."""
+        return self.step(x_t, *self.rows_of(k, both))
+
+    def rows_of(self, k: int, both: bool) -> tuple[Tensor, Tensor]:
+        """Modulation at the k-th time: of every block [blocks, 6, R, 1, D] and of the last layer [2, R, 1, D]."""
         rows = self.rows if both else self.pictures
+        every, last = self.modulations
+        return every[k, :, :, :rows], last[k, :, :rows]
+
+    def step(self, x_t: Tensor, every: Tensor, last: Tensor) -> Tensor:
+        """The prediction from x_t and the rows of its time; with fewer pictures than rows, they are repeated."""
+        rows = every.shape[2]
         tokens = F.linear(self.net.patchify(x_t.to(self.dtype)), *self.embed)
         if rows != len(tokens):
             tokens = tokens.repeat(rows // len(tokens), 1, 1)
-        every, last = self.modulations
         for index, packed in enumerate(self.packed):
-            tokens = self._block(packed, index, tokens, every[k, index, :, :rows])
-        shift, scale = last[k, :, :rows]
+            tokens = self._block(packed, index, tokens, every[index])
+        shift, scale = last
         out = F.linear(torch.addcmul(shift, norm(tokens), scale), *self.last)
         return self.net.unpatchify(out.float(), self.grid)
 

@@ -1,10 +1,12 @@
 """The transformer: patches there and back, the prepared loop against the plain forward, conditions that matter."""
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
 
+from genctl.nets import graph
 from genctl.nets.dit import DiT, DiTConfig, rotary, rotate
 from genctl.nets.dit_sample import Loop, pack
 
@@ -51,6 +53,67 @@ def test_prepared_loop_equals_plain_forward(text: str, dtype: torch.dtype, toler
             assert (got - wanted).abs().max() < tolerance * wanted.abs().max()
             alone = loop(x, k, False)
             assert (alone - wanted[:2]).abs().max() < tolerance * wanted.abs().max()
+
+
+@pytest.mark.parametrize("text", ["joint", "cross"])
+def test_a_captured_loop_takes_the_conditions_of_another(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a graph needs: new times and prompts reach the loop that was captured through its own buffers. Capturing is
+    stood in for by running the step on fixed copies of its first inputs, as a graph would."""
+
+    def fixed(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Callable[..., torch.Tensor]:
+        static = [tensor.clone() for tensor in inputs]
+
+        def replay(*new: torch.Tensor) -> torch.Tensor:
+            for buffer, values in zip(static, new, strict=True):
+                buffer.copy_(values)
+            return function(*static)
+
+        return replay
+
+    monkeypatch.setattr(graph, "capture", fixed)
+    made = net(dataclasses.replace(SMALL, text=text))  # type: ignore[arg-type]
+    states, present, pooled = conditions(4)
+    x = torch.randn(2, 3, 8, 6)
+    with torch.inference_mode():
+        packed = pack(made, torch.float32)
+
+        def loop(times: list[float], rows: torch.Tensor) -> Loop:
+            parts = (states[rows], present[rows], pooled[rows])
+            return Loop(made, packed, torch.float32, x.shape, torch.tensor(times), *parts)
+
+        order, reverse = torch.arange(4), torch.tensor([3, 2, 1, 0])
+        captured = graph.GraphLoop(loop([1.0, 0.5], order))
+        for times, rows in (([1.0, 0.5], order), ([0.8, 0.3, 0.1], reverse)):
+            captured.take(loop(times, rows))
+            for k, both in ((0, True), (1, True), (1, False)):
+                assert torch.equal(captured(x, k, both), loop(times, rows)(x, k, both))
+
+
+def test_a_loop_that_cannot_be_captured_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(graph, "capture", refuse)
+    made = net(SMALL)
+    x = torch.randn(2, 3, 8, 6)
+    with torch.inference_mode():
+        loop = Loop(made, pack(made, torch.float32), torch.float32, x.shape, torch.tensor([0.5]), *conditions(4))
+        assert torch.equal(graph.GraphLoop(loop)(x, 0, True), loop(x, 0, True))
+
+
+@pytest.mark.gpu
+def test_a_graph_equals_the_eager_loop_on_a_gpu() -> None:
+    made = net(SMALL).cuda()
+    states, present, pooled = (part.cuda() for part in conditions(4))
+    x = torch.randn(2, 3, 8, 6, device="cuda")
+    with torch.inference_mode():
+        loop = Loop(
+            made, pack(made, torch.bfloat16), torch.bfloat16, x.shape, torch.tensor([0.9, 0.4]), states, present, pooled
+        )
+        captured = graph.GraphLoop(loop)
+        for k, both in ((0, True), (1, True), (1, False)):
+            assert torch.equal(captured(x, k, both), loop(x, k, both))
+        assert all(step != loop.step for step in captured.steps.values())  # it was captured, not run as it is
 
 
 def test_prepared_loop_is_batch_invariant() -> None:
