@@ -106,10 +106,9 @@ def test_a_graph_equals_the_eager_loop_on_a_gpu() -> None:
     made = net(SMALL).cuda()
     states, present, pooled = (part.cuda() for part in conditions(4))
     x = torch.randn(2, 3, 8, 6, device="cuda")
+    times, dtype = torch.tensor([0.9, 0.4]), torch.bfloat16
     with torch.inference_mode():
-        loop = Loop(
-            made, pack(made, torch.bfloat16), torch.bfloat16, x.shape, torch.tensor([0.9, 0.4]), states, present, pooled
-        )
+        loop = Loop(made, pack(made, dtype), dtype, x.shape, times, states, present, pooled)
         captured = graph.GraphLoop(loop)
         for k, both in ((0, True), (1, True), (1, False)):
             assert torch.equal(captured(x, k, both), loop(x, k, both))
