@@ -81,6 +81,7 @@ def _picture(data: bytes, name: str, size: int | None) -> Tensor:
 def _encode(family: Family, model: str, picture: Tensor, name: str) -> bytes:
     """One picture's code document; sides that the codec cannot take are padded with white, and noted."""
     from genctl.media.codes import pack_codes
+    from genctl.media.pictures import pad_to
 
     padded = pad_to(picture, getattr(family, "factor", 8))
     codes = family.encode(padded[None])[0]
@@ -91,14 +92,6 @@ def _encode(family: Family, model: str, picture: Tensor, name: str) -> bytes:
         "axes": "channels, height, width",
     }
     return pack_codes(codes.cpu(), info)
-
-
-def pad_to(picture: Tensor, multiple: int) -> Tensor:
-    """[3, H, W] with white added on the right and below up to multiples."""
-    import torch
-
-    height, width = picture.shape[1:]
-    return torch.nn.functional.pad(picture, (0, -width % multiple, 0, -height % multiple), value=1.0)
 
 
 def _write(path: Path, data: bytes, as_json: bool) -> None:

@@ -68,72 +68,36 @@ def _paths(out: str, frames: int, force: bool) -> list[Path]:
     return [Path(out)]
 
 
-def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """Spherical interpolation: along the arc between directions, lengths mixed linearly. share 0 is a, 1 is b.
-
-    Keeps the norm of Gaussian noise, which a straight line would shrink (arXiv:1609.04468).
-    """
-    import torch
-
-    length_a, length_b = a.norm(), b.norm()
-    cosine = ((a * b).sum() / (length_a * length_b).clamp(min=1e-12)).clamp(-1, 1)
-    angle = torch.acos(cosine)
-    if angle < 1e-4 or angle > torch.pi - 1e-4:
-        return torch.lerp(a, b, share)
-    unit = torch.sin((1 - share) * angle) * a / length_a + torch.sin(share * angle) * b / length_b
-    return unit / torch.sin(angle) * torch.lerp(length_a, length_b, share)
-
-
-def places(count: int, frames: int) -> list[tuple[int, float]]:
-    """(left end, share) of each frame on a walk over `count` ends at an even pace; the last is the last end."""
-    spots = [index * (count - 1) / (frames - 1) for index in range(frames)]
-    return [(min(int(spot), count - 2), spot - min(int(spot), count - 2)) for spot in spots]
-
-
 def _between_pictures(sources: list[str], name: str, frames: int, device: str) -> tuple[Tensor, Family]:
-    """Encode all, slerp between neighbours, decode; all are fitted to the first one's size."""
+    """All are fitted to the first one's size."""
     import torch
 
-    from genctl.cli.codes import pad_to
-    from genctl.media.pictures import read_picture, to_float, to_tensor
+    from genctl.families.walk import between_pictures
+    from genctl.media.pictures import pad_to, read_picture, to_float, to_tensor
     from genctl.media.stream import pictures_from
 
     images = [read_picture(data, source) for source, data in pictures_from(sources)]
     images = [image if image.size == images[0].size else image.resize(images[0].size, 1) for image in images]
     family = shared.load(name, device)
     tensors = [pad_to(to_float(to_tensor(image)), getattr(family, "factor", 8)) for image in images]
-    codes = [family.encode(tensor[None])[0] for tensor in tensors]
-    between = [slerp(codes[left], codes[left + 1], share) for left, share in places(len(codes), frames)]
     width, height = images[0].size
-    return torch.cat([family.decode(code[None]) for code in between])[:, :, :height, :width], family
+    return between_pictures(family, torch.stack(tensors), frames)[:, :, :height, :width], family
 
 
 def _between_draws(
     name: str, seeds: str | None, texts: list[str], prompt: str, seed: int, cfg: float | None, steps: int | None,
     frames: int, device: str,
 ) -> tuple[Tensor, Family]:  # fmt: skip
-    """Frames between seeds (noise by slerp) or between prompts (conditions by lerp, one seed)."""
-    import torch
-
-    from genctl.draws import picture_noise
-    from genctl.families.base import Blend, Request
+    from genctl.families.walk import between_prompts, between_seeds
     from genctl.seeds import parse_seeds
 
-    numbers = parse_seeds(seeds) if seeds is not None else [seed]
-    ends = texts or list(map(str, numbers))
-    if len(ends) < 2:
+    numbers = parse_seeds(seeds) if seeds is not None else []
+    if len(texts or numbers) < 2:
         raise UsageError("interpolate wants two ends or more")
     family = shared.load(name, device)
-    noise = picture_noise(numbers, family.noise_shape())
-    walk = places(len(ends), frames)
     if texts:
-        blends: list[str | Blend] = [Blend(texts[left], texts[left + 1], share) for left, share in walk]
-        starts = noise.expand(frames, *noise.shape[1:])
-    else:
-        blends = [prompt] * frames
-        starts = torch.stack([slerp(noise[left], noise[left + 1], share) for left, share in walk])
-    request = Request(seeds=[0] * frames, prompts=blends, noise=starts, guidance_scale=cfg, steps=steps)
-    return torch.cat([part.pictures for part in family.sample(request) if part.final]), family
+        return between_prompts(family, texts, frames, seed, guidance_scale=cfg, steps=steps), family
+    return between_seeds(family, numbers, frames, prompt, guidance_scale=cfg, steps=steps), family
 
 
 def _put_out(

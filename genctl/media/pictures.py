@@ -144,6 +144,14 @@ def to_tensor(image: Image.Image) -> Tensor:
     return flat.view(image.height, image.width, 3).permute(2, 0, 1).contiguous()
 
 
+def pad_to(picture: Tensor, multiple: int) -> Tensor:
+    """[3, H, W] in [-1, 1] with white added on the right and below, so that the sides are multiples."""
+    import torch
+
+    height, width = picture.shape[1:]
+    return torch.nn.functional.pad(picture, (0, -width % multiple, 0, -height % multiple), value=1.0)
+
+
 def to_float(pixels: Tensor) -> Tensor:
     """uint8 -> float32 in [-1, 1]."""
     return pixels.float() / 127.5 - 1

@@ -1,0 +1,57 @@
+"""Walks between pictures, seeds or prompts: one default for every family that can encode, or draw from noise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from genctl.draws import picture_noise
+from genctl.families.base import Blend, Family, Request
+
+
+def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """Spherical interpolation: along the arc between directions, lengths mixed linearly. share 0 is a, 1 is b.
+
+    Keeps the norm of Gaussian noise, which a straight line would shrink (arXiv:1609.04468).
+    """
+    length_a, length_b = a.norm(), b.norm()
+    cosine = ((a * b).sum() / (length_a * length_b).clamp(min=1e-12)).clamp(-1, 1)
+    angle = torch.acos(cosine)
+    if angle < 1e-4 or angle > torch.pi - 1e-4:
+        return torch.lerp(a, b, share)
+    unit = torch.sin((1 - share) * angle) * a / length_a + torch.sin(share * angle) * b / length_b
+    return unit / torch.sin(angle) * torch.lerp(length_a, length_b, share)
+
+
+def places(ends: int, frames: int) -> list[tuple[int, float]]:
+    """(left end, share) of each frame on a walk over so many ends at an even pace; the last is the last end."""
+    spots = [index * (ends - 1) / (frames - 1) for index in range(frames)]
+    return [(min(int(spot), ends - 2), spot - min(int(spot), ends - 2)) for spot in spots]
+
+
+def between_pictures(family: Family, pictures: Tensor, frames: int) -> Tensor:
+    """Pictures [n, 3, H, W], sides multiples of the codec's factor -> [frames, 3, H, W]: encode, slerp, decode."""
+    codes = torch.cat([family.encode(picture[None]) for picture in pictures])
+    return torch.cat([family.decode(code[None]) for code in walk(codes, frames)])
+
+
+def between_seeds(family: Family, seeds: list[int], frames: int, prompt: str = "", **request: object) -> Tensor:
+    """[frames, 3, H, W] from noise that turns from one seed's to the next one's, with one prompt."""
+    starts = walk(picture_noise(seeds, family.noise_shape()), frames)
+    return _draw(family, starts, [prompt] * frames, request)
+
+
+def between_prompts(family: Family, prompts: list[str], frames: int, seed: int = 0, **request: object) -> Tensor:
+    """[frames, 3, H, W] from one seed, with conditions on straight lines from one prompt's to the next one's."""
+    blends = [Blend(prompts[left], prompts[left + 1], share) for left, share in places(len(prompts), frames)]
+    return _draw(family, picture_noise([seed] * frames, family.noise_shape()), blends, request)
+
+
+def walk(ends: Tensor, frames: int) -> Tensor:
+    """Ends [n, ...] -> [frames, ...] on the arcs between neighbours."""
+    return torch.stack([slerp(ends[left], ends[left + 1], share) for left, share in places(len(ends), frames)])
+
+
+def _draw(family: Family, noise: Tensor, prompts: list[str] | list[Blend], request: dict[str, object]) -> Tensor:
+    asked = Request(seeds=[0] * len(noise), prompts=list(prompts), noise=noise, **request)  # type: ignore[arg-type]
+    return torch.cat([part.pictures for part in family.sample(asked) if part.final])
