@@ -91,6 +91,7 @@ def _train(
         torch.set_num_threads(threads)
     cls = family_class(name)
     model_config, train_config, data_config = _configs(name, values)
+    model_config = cls.settled(model_config)
     check(train_config)
     if not (train_config.steps or train_config.minutes):
         raise UsageError("say how long: --minutes M or --steps N")

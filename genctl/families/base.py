@@ -117,6 +117,11 @@ class Family(nn.Module):
         """Compile, in place, what training repeats most (`train.compile`); names in the state stay as they are."""
 
     @staticmethod
+    def settled(config: Any) -> Any:
+        """The configuration with what it leaves open (None) filled in from the parts it names, without loading them."""
+        return config
+
+    @staticmethod
     def part_hashes(config: Any) -> dict[str, str]:
         """part -> hash of its tensors, of what the config names; without loading it."""
         return {}

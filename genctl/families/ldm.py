@@ -11,16 +11,15 @@ also predicts without text, which guidance needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from genctl import config as configs
 from genctl import files, hub
-from genctl.data import cache
-from genctl.data.captions import variants, with_style
-from genctl.data.pictures import Pictures, onto
+from genctl.data.pictures import Pictures
 from genctl.diffusion import guide
 from genctl.diffusion.path import PATHS
 from genctl.diffusion.solve import SOLVERS
@@ -29,7 +28,8 @@ from genctl.diffusion.time import Density, grid, training_times
 from genctl.draws import Draw, picture_noise
 from genctl.errors import ModelError, UsageError
 from genctl.families.base import Blend, Drawn, Family, Losses, Request, Source, load
-from genctl.families.vae import VAE
+from genctl.families.codes import CodeSource
+from genctl.families.vae import VAE, VAEConfig
 from genctl.nets import fast
 from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.dit_sample import Loop, PackedBlock, pack
@@ -66,11 +66,19 @@ class LDMConfig:
     pixels: int = 128
     codec: str = "vae"  # name of the codec, and
     text: str = "minilm"  # of the text encoder
-    channels: int = 6  # of the codec's codes
-    factor: int = 8  # pixels a code cell
+    channels: int | None = None  # of the codec's codes, and
+    factor: int | None = None  # pixels a code cell; None in training means: as the codec has them
     net: DiTConfig = field(default_factory=DiTConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+def codec_config(name: str) -> VAEConfig:
+    """The configuration of the codec called `name`, from its header. Raises ModelError when it is no codec."""
+    document = files.read_header(hub.resolve(name)).document
+    if document.get("family") != VAE.name:
+        raise ModelError(f"{name}: a {document.get('family', 'foreign')} model cannot be the codec of an ldm")
+    return configs.build(VAEConfig, document.get("config", {}))
 
 
 class LDM(Family):
@@ -82,6 +90,8 @@ class LDM(Family):
 
     def __init__(self, config: LDMConfig) -> None:
         super().__init__()
+        if config.channels is None or config.factor is None:
+            raise UsageError("model.channels and model.factor are open; say those of the codec")
         if config.net.text == "none":
             raise UsageError('net.text = "none": an ldm is a text model; use joint or cross')
         if config.pixels % (config.factor * config.net.patch):
@@ -96,6 +106,12 @@ class LDM(Family):
         self.used: dict[str, dict[str, str]] = {}  # the parts that were loaded: name and sha256
         side = config.pixels // config.factor
         self.shape = (config.channels, side, side)
+
+    @staticmethod
+    def settled(config: LDMConfig) -> LDMConfig:
+        codec = codec_config(config.codec)
+        channels = codec.net.latent if config.channels is None else config.channels
+        return replace(config, channels=channels, factor=config.factor or codec.factor)
 
     @staticmethod
     def part_hashes(config: LDMConfig) -> dict[str, str]:
@@ -113,9 +129,9 @@ class LDM(Family):
     def codec(self) -> VAE:
         """The frozen codec, loaded at first use; ModelError when it is not the one this model was trained on."""
         if "codec" not in self.parts:
+            codec_config(self.config.codec)
             model = load(self.config.codec, self.device)
-            if not isinstance(model, VAE):
-                raise ModelError(f"{self.config.codec}: a {model.name} model cannot be the codec of an ldm")
+            assert isinstance(model, VAE)
             self._check_part("codec", model.weights_sha256)
             if (model.config.net.latent, model.factor) != (self.config.channels, self.config.factor):
                 raise ModelError(
@@ -310,78 +326,3 @@ class LDM(Family):
 
     def decode(self, codes: Tensor) -> Tensor:
         return self.codec().decode(codes)
-
-
-class CodeSource:
-    """Batches of codes and a caption variant each: codes [B, d, h, w], states [B, L, T], present [B, L], pooled [B, T].
-
-    Text states are kept without padding in one table; row 0 is zero and stands for an empty slot.
-    """
-
-    def __init__(self, model: LDM, pictures: Pictures, device: torch.device) -> None:
-        self.weights = pictures.weights
-        codec = model.codec()
-        key = [2, codec.weights_sha256, pictures.fingerprint]
-        self.codes = cache.cached("codes", key, lambda: {"codes": self._encode(codec, pictures)})["codes"].to(device)
-        forms = [variants(entry) for entry in pictures.entries]
-        texts = sorted({text for form in forms for text, _ in form})
-        number = {text: index for index, text in enumerate(texts)}
-        most = max(map(len, forms))
-        choices = [[number[text] for text, _ in form] + [0] * (most - len(form)) for form in forms]
-        shares = [[share for _, share in form] + [0.0] * (most - len(form)) for form in forms]
-        self.choices, self.upto = torch.tensor(choices), torch.tensor(shares).cumsum(1)
-        self.upto[torch.arange(len(forms)), torch.tensor([len(form) - 1 for form in forms])] = 2.0  # whatever rounding
-        assert len(self.codes) == len(forms)
-        slots = model.config.net.text_slots
-        model.text()
-        table = cache.cached("text", [1, model.used["text"], slots, texts], lambda: embed_texts(model, texts))
-        self.states, self.pooled = table["states"].to(device), table["pooled"].to(device)
-        self.places = table["places"].to(device)
-        self.preview_prompts = preview_prompts(pictures)
-
-    @staticmethod
-    def _encode(codec: VAE, pictures: Pictures) -> Tensor:
-        chunks = [codec.encode(chunk.float() / 127.5 - 1).cpu() for chunk in pictures.pixels.split(32)]
-        return torch.cat(chunks)
-
-    def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
-        uniform = draw.uniform(1)
-        form = (uniform >= self.upto[rows]).sum(1).clamp(max=self.choices.shape[1] - 1)
-        caption = onto(self.choices[rows, form], self.codes.device)
-        places = self.places[caption]  # [B, L]
-        return {
-            "codes": self.codes[onto(rows, self.codes.device)].float(),
-            "states": self.states[places].float(),
-            "present": places > 0,
-            "pooled": self.pooled[caption].float(),
-        }
-
-
-@torch.inference_mode()
-def embed_texts(model: LDM, texts: list[str]) -> dict[str, Tensor]:
-    """States [1 + sum of lengths, T] fp16, places [M, L] in them (0 = empty slot), pooled [M, T] fp16 of M texts."""
-    tokenizer, encoder = model.text()
-    slots, width = model.config.net.text_slots, model.config.net.text_width
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    places = torch.zeros(len(texts), slots, dtype=torch.long)
-    pooled = torch.zeros(len(texts), width, dtype=torch.float16)
-    states, filled = [torch.zeros(1, width, dtype=torch.float16)], 1
-    for start in range(0, len(order), 128):
-        chunk = [index for index in order[start : start + 128] if texts[index].strip()]
-        if not chunk:
-            continue
-        ids, mask, _ = tokenizer.encode([texts[index] for index in chunk], max_tokens=slots)
-        found, vectors = encoder(ids.to(model.device), mask.to(model.device))
-        pooled[chunk] = vectors.cpu().half()
-        for row, index in enumerate(chunk):
-            count = int(mask[row].sum())
-            states.append(found[row, :count].cpu().half())
-            places[index, :count] = torch.arange(filled, filled + count)
-            filled += count
-    return {"states": torch.cat(states), "places": places, "pooled": pooled}
-
-
-def preview_prompts(pictures: Pictures, count: int = 16) -> list[str]:
-    """Labels with their styles, spread over the data."""
-    captioned = [with_style(entry.captions[0], entry.style) for entry in pictures.entries if entry.captions] or [""]
-    return [captioned[index * len(captioned) // count] for index in range(count)]

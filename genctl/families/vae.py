@@ -53,6 +53,11 @@ class VAEConfig:
     net: NetConfig = field(default_factory=NetConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
+    @property
+    def factor(self) -> int:
+        """Pixels of a code cell's side."""
+        return 2 ** len(self.net.channels)
+
 
 class VAE(Family):
     """Pictures [B, 3, H, W] <-> codes [B, d, H/f, W/f], normalised a channel."""
@@ -68,7 +73,7 @@ class VAE(Family):
         if not len(net.channels) == len(net.encoder_blocks) == len(net.decoder_blocks) or not net.channels:
             raise UsageError("net.channels, net.encoder_blocks and net.decoder_blocks want one number a level each")
         self.config, self.pixels = config, config.pixels
-        self.factor = 2 ** len(net.channels)
+        self.factor = config.factor
         self.encoder = Encoder(net.channels, net.encoder_blocks, net.latent)
         self.decoder = Decoder(net.channels, net.decoder_blocks, net.latent)
         self.critic = PatchDiscriminator(config.loss.critic_width)

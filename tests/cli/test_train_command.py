@@ -17,8 +17,7 @@ from genctl.train.run import Run
 VAE = ["train", "data", "--model", "vae", "--preset", "tiny", "--threads", "1", "-o", "runs/codec",
        "--set", "train.batch=4", "--set", "model.net.channels=[8,8]"]  # fmt: skip
 LDM = ["train", "data", "--model", "ldm", "--preset", "tiny", "--threads", "1", "-o", "runs/mine",
-       "--set", "train.batch=4", "--set", "model.codec=tiny-vae", "--set", "model.channels=2",
-       "--set", "model.factor=4", "--set", "model.net.patch=2"]  # fmt: skip
+       "--set", "train.batch=4", "--set", "model.codec=tiny-vae", "--set", "model.net.patch=2"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

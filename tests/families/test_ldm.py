@@ -10,10 +10,11 @@ from helpers import COLOURS, shape_folder
 
 from genctl.data.pictures import DataConfig, load
 from genctl.draws import Draw
-from genctl.errors import ModelError
+from genctl.errors import ModelError, UsageError
 from genctl.families.base import Blend, Family, Request
 from genctl.families.base import load as load_model
-from genctl.families.ldm import LDM, CodeSource
+from genctl.families.codes import CodeSource
+from genctl.families.ldm import LDM, LDMConfig
 
 
 @pytest.fixture
@@ -51,6 +52,16 @@ def test_a_batch_holds_the_pictures_own_codes_and_captions(model: LDM, tmp_path:
         assert torch.allclose(batch["states"][row, :count], states, atol=5e-3)
         assert torch.allclose(batch["pooled"][row], pooled, atol=1e-3)
         assert not batch["states"][row, count:].any()
+
+
+def test_what_the_configuration_leaves_open_is_the_codecs(models: Path) -> None:
+    settled = LDM.settled(LDMConfig(32, codec="tiny-vae"))
+    assert (settled.channels, settled.factor) == (2, 4)
+    assert LDM.settled(LDMConfig(32, codec="tiny-vae", channels=3)).channels == 3  # said is said, and refused later
+    with pytest.raises(UsageError, match="those of the codec"):
+        LDM(LDMConfig(32, codec="tiny-vae"))
+    with pytest.raises(ModelError, match="a ldm model cannot be the codec"):
+        LDM.settled(LDMConfig(32, codec="tiny-ldm"))
 
 
 def test_an_undescribed_set_trains_without_text(model: LDM, tmp_path: Path) -> None:
