@@ -6,12 +6,17 @@ same t, so larger ones need s > 1 (SD3, arXiv:2403.03206, section 5.3.2).
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-Density = Literal["uniform", "logit-normal"]
+from genctl.diffusion.path import PATHS, Path
+
+Density = Literal["uniform", "logit-normal", "log-normal", "mode"]
+Spacing = Literal["uniform", "karras", "exponential", "beta"]
+LEAST_SIGMA, MOST_SIGMA, RHO = 0.002, 80.0, 7.0  # of Karras' grid (EDM, arXiv:2206.00364, table 1)
 
 
 def shift(t: Tensor, s: float) -> Tensor:
@@ -19,17 +24,54 @@ def shift(t: Tensor, s: float) -> Tensor:
     return s * t / (1 + (s - 1) * t)
 
 
-def training_times(density: Density, uniform: Tensor, mean: float = 0.0, std: float = 1.0, s: float = 1.0) -> Tensor:
+def training_times(
+    density: Density, uniform: Tensor, mean: float = 0.0, std: float = 1.0, s: float = 1.0,
+    path: Path = PATHS["linear"],
+) -> Tensor:  # fmt: skip
     """Training times [B] in (0, 1) of a density, from uniform draws [B] by its inverse distribution function.
 
-    uniform: t ~ U(0, 1). logit-normal: logit(t) ~ N(mean, std) (SD3).
+    uniform: t ~ U(0, 1). logit-normal: logit(t) ~ N(mean, std) (SD3). log-normal: log(b / a) ~ N(mean, std) on this
+    path (EDM: -1.2, 1.2). mode: denser in the middle for std > 0, at the ends for std < 0 (SD3, eq. 20, its s).
     """
-    t = uniform.clamp(1e-5, 1 - 1e-5)
+    u = uniform.clamp(1e-5, 1 - 1e-5)
     if density == "logit-normal":
-        t = torch.sigmoid(mean + std * torch.special.ndtri(t))
-    return shift(t, s)
+        u = torch.sigmoid(mean + std * torch.special.ndtri(u))
+    elif density == "log-normal":
+        u = path.from_sigma(torch.exp(mean + std * torch.special.ndtri(u))).clamp(1e-5, 1 - 1e-5)
+    elif density == "mode":
+        u = 1 - u - std * (torch.cos(math.pi / 2 * u) ** 2 - 1 + u)
+    return shift(u, s)
 
 
-def grid(steps: int, s: float = 1.0) -> Tensor:
-    """The steps + 1 times of a sampling run, from 1 (noise) to 0 (data), float64."""
-    return shift(torch.linspace(1, 0, steps + 1, dtype=torch.float64), s)
+def grid(steps: int, s: float = 1.0, spacing: Spacing = "uniform", path: Path = PATHS["linear"]) -> Tensor:
+    """The steps + 1 times of a sampling run, falling, the last one 0 (data), float64.
+
+    uniform: even in t, from 1. karras: even in sigma^(1/7), sigma = b / a from 80 to .002. exponential: even in log
+    sigma over the same range. beta: quantiles of Beta(.6, .6), dense at both ends (arXiv:2407.12173). Where the path
+    itself ends before sigma = 80, so does the grid.
+    """
+    even = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    if spacing == "uniform":
+        return shift(even, s)
+    if spacing == "beta":
+        return shift(beta_quantiles(even, 0.6, 0.6), s)
+    ramp = torch.linspace(1, 0, steps, dtype=torch.float64)
+    if spacing == "karras":
+        low, high = LEAST_SIGMA ** (1 / RHO), MOST_SIGMA ** (1 / RHO)
+        sigma = (low + ramp * (high - low)) ** RHO
+    else:
+        sigma = torch.exp(math.log(LEAST_SIGMA) + ramp * math.log(MOST_SIGMA / LEAST_SIGMA))
+    return torch.cat([shift(path.from_sigma(sigma).clamp(0, 1), s), even[-1:]])
+
+
+def beta_quantiles(probability: Tensor, alpha: float, beta: float, cells: int = 20_000) -> Tensor:
+    """Quantiles of the Beta distribution by summing its density over cells of u, t = sin^2(pi u / 2), which takes the
+    poles at both ends out of the integral."""
+    u = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+    angle = math.pi / 2 * u
+    mass = torch.sin(angle) ** (2 * alpha - 1) * torch.cos(angle) ** (2 * beta - 1)  # density(t) dt/du
+    total = torch.cat([mass.new_zeros(1), mass.cumsum(0)])
+    total = total / total[-1]
+    right = torch.searchsorted(total, probability.contiguous()).clamp(1, cells)
+    share = (probability - total[right - 1]) / (total[right] - total[right - 1])
+    return torch.sin(math.pi / 2 * (right - 1 + share) / cells) ** 2

@@ -9,8 +9,8 @@ from torch import Tensor
 from genctl.diffusion import guide
 from genctl.diffusion.path import PATHS, Path
 from genctl.diffusion.solve import SOLVERS, Denoiser
-from genctl.diffusion.target import TARGETS, combine, solve, velocity
-from genctl.diffusion.time import grid, shift, training_times
+from genctl.diffusion.target import TARGETS, combine, score, solve, velocity, weight
+from genctl.diffusion.time import beta_quantiles, grid, shift, training_times
 from genctl.draws import Draw
 
 TIMES = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
@@ -20,7 +20,7 @@ TIMES = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
 def test_derivatives_agree_with_autograd(path: Path) -> None:
     for function, derivative in ((path.a, path.da), (path.b, path.db)):
         t = TIMES.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(function(t).sum(), t)
+        (slope,) = torch.autograd.grad(function(t).sum() + 0 * t.sum(), t)
         assert torch.allclose(slope, derivative(TIMES), atol=1e-12)
 
 
@@ -28,9 +28,49 @@ def test_derivatives_agree_with_autograd(path: Path) -> None:
 def test_log_snr_and_its_inverse(path: Path) -> None:
     assert torch.allclose(path.from_log_snr(path.log_snr(TIMES)), TIMES, atol=1e-12)
     assert (path.log_snr(TIMES).diff() < 0).all()
-    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    assert torch.allclose(path.a(ends), torch.tensor([1.0, 0.0], dtype=torch.float64), atol=1e-12)
-    assert torch.allclose(path.b(ends), torch.tensor([0.0, 1.0], dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(path.from_sigma(path.b(TIMES) / path.a(TIMES)), TIMES, atol=1e-12)
+
+
+def test_paths_as_their_papers_have_them() -> None:
+    ends, half = torch.tensor([0.0, 1.0], dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
+    for name in ("linear", "cosine"):
+        assert torch.allclose(PATHS[name].a(ends), torch.tensor([1.0, 0.0], dtype=torch.float64), atol=1e-12)
+        assert torch.allclose(PATHS[name].b(ends), torch.tensor([0.0, 1.0], dtype=torch.float64), atol=1e-12)
+    for name in ("cosine", "vp"):
+        assert torch.allclose(PATHS[name].a(TIMES) ** 2 + PATHS[name].b(TIMES) ** 2, torch.ones_like(TIMES))
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)  # DDPM's own table, of which vp is the limit
+    discrete = (1 - betas).cumprod(0).sqrt()
+    assert torch.allclose(PATHS["vp"].a(torch.arange(1, 1001) / 1000), discrete, rtol=0.05)
+    assert torch.allclose(PATHS["subvp"].b(TIMES), PATHS["vp"].b(TIMES) ** 2)
+    assert torch.allclose(PATHS["ve"].b(ends), torch.tensor([0.01, 50.0], dtype=torch.float64))
+    assert float(PATHS["edm"].b(half)) == 40
+
+
+def test_karras_target_has_unit_variance_and_is_edms_preconditioning() -> None:
+    path, sigma = PATHS["edm"], torch.tensor([0.01, 0.5, 3.0, 80.0], dtype=torch.float64)
+    t = path.from_sigma(sigma)
+    x, z = 0.5 * torch.randn(4, 20_000, dtype=torch.float64), torch.randn(4, 20_000, dtype=torch.float64)
+    made = combine("F", path, x, z, t)
+    assert torch.allclose(made.std(1), torch.ones(4, dtype=torch.float64), atol=0.03)
+    skip, out = 0.25 / (sigma**2 + 0.25), sigma * 0.5 / (sigma**2 + 0.25).sqrt()  # table 1
+    assert torch.allclose(skip[:, None] * path.mix(x, z, t) + out[:, None] * made, x, atol=1e-10)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_weights_speak_of_one_error_whatever_is_predicted(path: Path, target: str) -> None:
+    """A given error of the noise costs the same under a named weight, for every target."""
+    x, z, error = torch.randn(3, 25, 6, dtype=torch.float64)
+    x_t = path.mix(x, z, TIMES)
+    prediction = combine(target, path, x, z, TIMES) + error
+    found = solve(target, path, x_t, prediction, TIMES)
+    snr = torch.exp(path.log_snr(TIMES))
+    of_x, of_z = ((part - true).square().sum(1) for part, true in zip(found, (x, z), strict=True))
+    wanted = {"elbo": of_z, "min-snr": snr.clamp(max=5) * of_x, "edm": (1 / snr + 0.25) / (0.25 / snr) * of_x,
+              "sigmoid": of_z / (1 + snr * math.exp(-2)), "unit": error.square().sum(1)}  # fmt: skip
+    for name, cost in wanted.items():
+        assert torch.allclose(weight(name, target, path, TIMES) * error.square().sum(1), cost, rtol=1e-6), name
+    assert torch.allclose(score(path, z, TIMES), -z / path.b(TIMES)[:, None])
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -56,24 +96,25 @@ def gaussian_denoiser(path: Path, times: Tensor, mean: float, std: float) -> Den
     return denoise
 
 
-def exact_end(path: Path, x_1: Tensor, mean: float, std: float) -> Tensor:
-    """Where the probability-flow ODE of a Gaussian ends: it keeps each point's quantile."""
-    one = torch.tensor(1.0, dtype=torch.float64)
-    return mean + std * (x_1 - path.a(one) * mean) / torch.sqrt(path.a(one) ** 2 * std**2 + path.b(one) ** 2)
+def exact_end(path: Path, x_t: Tensor, t: Tensor, s: Tensor, mean: float, std: float) -> Tensor:
+    """Where the probability-flow ODE takes a Gaussian's points from t to s: each keeps its quantile."""
+    size_t, size_s = (torch.sqrt((path.a(u) * std) ** 2 + path.b(u) ** 2) for u in (t, s))
+    return path.a(s) * mean + size_s * (x_t - path.a(t) * mean) / size_t
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_solvers_converge_at_their_order(path: Path, solver: str) -> None:
-    x_1 = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    most, least = path.from_sigma(torch.tensor([4.0, 0.1], dtype=torch.float64))
+    x_t = torch.linspace(-2, 2, 9, dtype=torch.float64)
     errors = []
     for steps in (20, 40, 80, 160):
-        times = grid(steps)
+        times = torch.linspace(float(most), float(least), steps + 1, dtype=torch.float64)
         evaluations = SOLVERS[solver].evaluations(times)
         denoise = gaussian_denoiser(path, evaluations, 0.7, 0.5)
-        *_, (end, _) = SOLVERS[solver].run(denoise, x_1, times, path)
-        errors.append(float((end - exact_end(path, x_1, 0.7, 0.5)).abs().max()))
-    slope = math.log(errors[0] / errors[-1]) / math.log(8)
+        *_, (end, _) = SOLVERS[solver].run(denoise, x_t, times, path)
+        errors.append(float((end - exact_end(path, x_t, most, least, 0.7, 0.5)).abs().max()))
+    slope = math.log(errors[1] / errors[-1]) / math.log(4)
     assert abs(slope - SOLVERS[solver].order) < 0.2, (errors, slope)
 
 
@@ -119,6 +160,40 @@ def test_drawn_times_follow_their_density() -> None:
     logits = torch.logit(training_times("logit-normal", uniform, mean=-0.5, std=0.8))
     assert abs(float(logits.mean()) + 0.5) < 0.01
     assert abs(float(logits.std()) - 0.8) < 0.01
+
+
+def test_densities_against_their_definitions() -> None:
+    uniform = Draw(0, 8192).strata().double()
+    sigma = training_times("log-normal", uniform, -1.2, 1.2, path=PATHS["edm"]) * 80
+    assert abs(float(sigma.log().mean()) + 1.2) < 0.01
+    assert abs(float(sigma.log().std()) - 1.2) < 0.01
+    mode = training_times("mode", uniform, std=1.29)
+    middle = ((mode > 0.49) & (mode < 0.51)).double().mean()
+    slope = -1 - 1.29 * (1 - math.pi / 2 * math.sin(math.pi / 2))  # dt/du at u = 1/2, where t = 1/2
+    assert float(middle) == pytest.approx(0.02 / abs(slope), rel=0.02)
+    assert torch.allclose(training_times("mode", uniform, std=0.0), 1 - uniform, atol=2e-5)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@pytest.mark.parametrize("spacing", ["uniform", "karras", "exponential", "beta"])
+def test_grids_fall_to_the_data(path: Path, spacing: str) -> None:
+    times = grid(9, 1.0, spacing, path)  # type: ignore[arg-type]
+    assert len(times) == 10
+    assert times[-1] == 0
+    assert (times.diff() <= 0).all()
+    assert 0 < times[0] <= 1
+
+
+def test_grids_against_their_formulas() -> None:
+    sigma = PATHS["edm"].b(grid(5, spacing="karras", path=PATHS["edm"]))
+    wanted = [(80 ** (1 / 7) + i / 4 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(5)] + [0.0]
+    assert torch.allclose(sigma, torch.tensor(wanted, dtype=torch.float64))
+    sigma = PATHS["edm"].b(grid(5, spacing="exponential", path=PATHS["edm"]))[:5]
+    assert torch.allclose(sigma.log().diff(), torch.full((4,), math.log(0.002 / 80) / 4, dtype=torch.float64))
+    third = torch.tensor([0.0, 1 / 3, 0.5, 1.0], dtype=torch.float64)
+    arcsine = torch.sin(math.pi / 2 * third) ** 2  # the quantiles of Beta(1/2, 1/2)
+    assert torch.allclose(beta_quantiles(third, 0.5, 0.5), arcsine, atol=1e-6)
+    assert torch.allclose(beta_quantiles(third, 1.0, 1.0), third, atol=1e-6)
 
 
 def test_guidance_is_the_known_formula_within_its_interval() -> None:
