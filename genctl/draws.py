@@ -25,9 +25,21 @@ def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Ge
     return torch.Generator(device).manual_seed(address(*parts))
 
 
+class PictureNoise:
+    """Standard normal noise [len(seeds), *shape], float32 on the CPU, new at each call; row i depends on seeds[i] and
+    the number of the call alone."""
+
+    def __init__(self, seeds: list[int], shape: tuple[int, ...]) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.shape = shape
+
+    def __call__(self) -> Tensor:
+        return torch.stack([torch.randn(self.shape, generator=generator) for generator in self.generators])
+
+
 def picture_noise(seeds: list[int], shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise [len(seeds), *shape], float32 on the CPU; row i depends on seeds[i] alone."""
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    """The noise [len(seeds), *shape] that pictures of these seeds start from."""
+    return PictureNoise(seeds, shape)()
 
 
 class Draw:

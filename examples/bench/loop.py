@@ -45,7 +45,7 @@ def ours(side: int, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
         def denoise(x_t: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
             return solve("velocity", path, x_t, predict(x_t, k), t[k])
 
-        *_, (x, _) = solver.run(denoise, noise, times, path)
+        *_, (x, _) = solver.run(denoise, noise, times, path, torch.Tensor)
         return x
 
     return run

@@ -25,7 +25,7 @@ def evaluate(
     quiet: shared.Quiet = False,
 ) -> None:
     """Measure a model on held-out data: a codec's PSNR and LPIPS, a text model's concept retrieval."""
-    shared.one_of("--solver", solver, ("euler", "heun"))
+    shared.one_of("--solver", solver, shared.SOLVERS)
     _, document = shared.describe(model)
     can = document.get("can", [])
     if "text" not in can and "encode" not in can:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from genctl.families.base import Family, Request
 
-SOLVERS = ("euler", "heun")
 MOST_SEED = (1 << 62) - 1
 
 
@@ -47,7 +46,7 @@ def sample(
     force: shared.Force = False,
     negative: Annotated[str, typer.Option("--negative", "--negative-prompt", help="What to steer away from.")] = "",
     prompts: Annotated[str | None, typer.Option(help="File (or -) of prompts or JSON objects, one a line.")] = None,
-    solver: Annotated[str, typer.Option(help=f"One of {', '.join(SOLVERS)}.")] = "euler",
+    solver: Annotated[str, typer.Option(help=f"One of {', '.join(shared.SOLVERS)}.")] = "euler",
     interval: Annotated[str | None, typer.Option(help="Guide only for t within LOW,HIGH (1 = noise).")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show each step in the terminal.")] = False,
@@ -71,7 +70,7 @@ def sample(
         settings = _like(like, settings, given)
     from genctl.media.write import refuse_terminal
 
-    shared.one_of("--solver", settings["solver"], SOLVERS)
+    shared.one_of("--solver", settings["solver"], shared.SOLVERS)
     jobs = _jobs(settings, seeds, count, prompts)
     text = any(job.prompt for job in jobs) or settings["cfg"] is not None or bool(negative)
     shared.require(settings["model"], "sample", text=text)

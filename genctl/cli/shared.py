@@ -35,6 +35,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no r
 NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Do not write into the picture how it was made.")]
 
 
+# of diffusion/solve.py, which needs torch
+SOLVERS = ("euler", "heun", "midpoint", "rk4", "dpmpp_2m", "dpmpp_3m",
+           "ancestral", "dpmpp_2m_sde", "sde", "predictor_corrector")  # fmt: skip
+
+
 def one_of(option: str, value: str, known: Iterable[str]) -> str:
     """`value` if it is one of the known ones; UsageError with the nearest otherwise."""
     names = list(known)

@@ -47,21 +47,25 @@ def grid(steps: int, s: float = 1.0, spacing: Spacing = "uniform", path: Path = 
     """The steps + 1 times of a sampling run, falling, the last one 0 (data), float64.
 
     uniform: even in t, from 1. karras: even in sigma^(1/7), sigma = b / a from 80 to .002. exponential: even in log
-    sigma over the same range. beta: quantiles of Beta(.6, .6), dense at both ends (arXiv:2407.12173). Where the path
-    itself ends before sigma = 80, so does the grid.
+    sigma over the same range. beta: quantiles of Beta(.6, .6), dense at both ends (arXiv:2407.12173). A path that ends
+    earlier at either side (VE: .01 to 50) is followed from end to end.
     """
     even = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     if spacing == "uniform":
         return shift(even, s)
     if spacing == "beta":
         return shift(beta_quantiles(even, 0.6, 0.6), s)
-    ramp = torch.linspace(1, 0, steps, dtype=torch.float64)
+    ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    most, least = (float(sigma) for sigma in path.b(ends) / path.a(ends))
+    most, least = min(MOST_SIGMA, most), max(LEAST_SIGMA, least)
+    meets_data = least == LEAST_SIGMA  # else the path's own end is the last time
+    ramp = torch.linspace(1, 0, steps if meets_data else steps + 1, dtype=torch.float64)
     if spacing == "karras":
-        low, high = LEAST_SIGMA ** (1 / RHO), MOST_SIGMA ** (1 / RHO)
-        sigma = (low + ramp * (high - low)) ** RHO
+        sigma = (least ** (1 / RHO) + ramp * (most ** (1 / RHO) - least ** (1 / RHO))) ** RHO
     else:
-        sigma = torch.exp(math.log(LEAST_SIGMA) + ramp * math.log(MOST_SIGMA / LEAST_SIGMA))
-    return torch.cat([shift(path.from_sigma(sigma).clamp(0, 1), s), even[-1:]])
+        sigma = torch.exp(math.log(least) + ramp * math.log(most / least))
+    times = shift(path.from_sigma(sigma).clamp(0, 1), s)
+    return torch.cat([times[:steps], ends[1:]])
 
 
 def beta_quantiles(probability: Tensor, alpha: float, beta: float, cells: int = 20_000) -> Tensor:

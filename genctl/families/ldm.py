@@ -23,9 +23,9 @@ from genctl.data.pictures import Pictures
 from genctl.diffusion import guide
 from genctl.diffusion.path import PATHS
 from genctl.diffusion.solve import SOLVERS
-from genctl.diffusion.target import combine, solve
+from genctl.diffusion.target import combine, solve, weight
 from genctl.diffusion.time import Density, grid, training_times
-from genctl.draws import Draw, picture_noise
+from genctl.draws import Draw, PictureNoise
 from genctl.errors import ModelError, UsageError
 from genctl.families.base import Blend, Drawn, Family, Losses, Request, Source, load
 from genctl.families.codes import CodeSource
@@ -42,8 +42,9 @@ Conditions = tuple[Tensor, Tensor, Tensor]  # states [B, L, T], present [B, L], 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    path: Literal["linear", "cosine"] = "linear"
-    target: Literal["x", "noise", "velocity"] = "velocity"
+    path: Literal["linear", "cosine", "vp", "subvp"] = "linear"
+    target: Literal["x", "noise", "velocity", "v"] = "velocity"
+    weighting: Literal["unit", "min-snr", "sigmoid"] = "unit"
     density: Density = "logit-normal"
     density_mean: float = 0.0
     density_std: float = 1.0
@@ -209,10 +210,12 @@ class LDM(Family):
 
     def _loss(self, batch: dict[str, Tensor], draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
         config, x = self.config.diffusion, batch["codes"]
-        t = training_times(config.density, draw.strata(), config.density_mean, config.density_std, config.shift)
+        density = (config.density, draw.strata(), config.density_mean, config.density_std)
+        t = training_times(*density, config.shift, self.path)
         z = draw.normal(*x.shape[1:])
         prediction = self.net(self.path.mix(x, z, t), t, batch["states"], batch["present"], batch["pooled"])
         error = (prediction.float() - combine(config.target, self.path, x, z, t)).square().mean((1, 2, 3))  # [B]
+        error = weight(config.weighting, config.target, self.path, t) * error
         noisy = (t > 0.5).float()
         by_time = {
             "loss_clean_half": (error * (1 - noisy)).sum() / (1 - noisy).sum().clamp(min=1),
@@ -261,11 +264,14 @@ class LDM(Family):
         interval = request.guidance_interval or config.guidance_interval
         on = guide.active(evaluations.tolist(), interval)
         predict = guide.classifier_free(loop, 1.0 if unguided else scale, on)
-        noise = self._noise(request, start, seeds).to(self.device)
-        path = solver.run(self._denoiser(predict, evaluations), noise, times, self.path)
-        x_t = noise
-        for step, state in enumerate(path, 1):
-            x_t, x = state
+        noise = PictureNoise(seeds, self.shape)
+        begin = noise()
+        begin = begin if request.noise is None else request.noise[start : start + len(seeds)]
+        x_t = self.path.b(times[0]) * begin.to(self.device)
+        denoise = self._denoiser(predict, evaluations)
+        walk = solver.run(denoise, x_t, times, self.path, lambda: noise().to(self.device))
+        for step, (state, x) in enumerate(walk, 1):
+            x_t = state
             if request.preview and step < steps:
                 yield Drawn(start, self.decode(x[:1]), step, steps, final=False)
         yield Drawn(start, self.decode(x_t), steps, steps, final=True)
@@ -297,11 +303,6 @@ class LDM(Family):
             return solve(target, self.path, x_t, predict(x_t, k), times[k])
 
         return denoise
-
-    def _noise(self, request: Request, start: int, seeds: list[int]) -> Tensor:
-        if request.noise is not None:
-            return request.noise[start : start + len(seeds)]
-        return picture_noise(seeds, self.shape)
 
     def resolved(self, request: Request) -> dict[str, Any]:
         config = self.config.sampling

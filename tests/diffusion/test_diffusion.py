@@ -1,12 +1,15 @@
 """The mathematics of noise against closed forms: derivatives, the 2x2 solve, solver orders on an exact denoiser."""
 
+import functools
 import math
 
 import pytest
 import torch
 from torch import Tensor
 
+from genctl.cli import shared
 from genctl.diffusion import guide
+from genctl.diffusion.oracle import Mixture, denoiser, of_data
 from genctl.diffusion.path import PATHS, Path
 from genctl.diffusion.solve import SOLVERS, Denoiser
 from genctl.diffusion.target import TARGETS, combine, score, solve, velocity, weight
@@ -40,7 +43,7 @@ def test_paths_as_their_papers_have_them() -> None:
         assert torch.allclose(PATHS[name].a(TIMES) ** 2 + PATHS[name].b(TIMES) ** 2, torch.ones_like(TIMES))
     betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)  # DDPM's own table, of which vp is the limit
     discrete = (1 - betas).cumprod(0).sqrt()
-    assert torch.allclose(PATHS["vp"].a(torch.arange(1, 1001) / 1000), discrete, rtol=0.05)
+    assert torch.allclose(PATHS["vp"].a(torch.arange(1, 1001).double() / 1000), discrete, rtol=0.05)
     assert torch.allclose(PATHS["subvp"].b(TIMES), PATHS["vp"].b(TIMES) ** 2)
     assert torch.allclose(PATHS["ve"].b(ends), torch.tensor([0.01, 50.0], dtype=torch.float64))
     assert float(PATHS["edm"].b(half)) == 40
@@ -102,20 +105,84 @@ def exact_end(path: Path, x_t: Tensor, t: Tensor, s: Tensor, mean: float, std: f
     return path.a(s) * mean + size_s * (x_t - path.a(t) * mean) / size_t
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+def no_noise() -> Tensor:
+    raise AssertionError("a deterministic solver asked for noise")
+
+
+MIXTURE = Mixture(*(torch.tensor(v, dtype=torch.float64) for v in ([0.4, 0.6], [[-1.0], [0.8]], [0.3, 0.4])))
+
+
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_solvers_converge_at_their_order(path: Path, solver: str) -> None:
+def test_the_ode_of_a_gaussian_ends_where_it_must(path: Path) -> None:
     most, least = path.from_sigma(torch.tensor([4.0, 0.1], dtype=torch.float64))
+    times = torch.linspace(float(most), float(least), 101, dtype=torch.float64)
     x_t = torch.linspace(-2, 2, 9, dtype=torch.float64)
-    errors = []
-    for steps in (20, 40, 80, 160):
-        times = torch.linspace(float(most), float(least), steps + 1, dtype=torch.float64)
+    denoise = gaussian_denoiser(path, SOLVERS["rk4"].evaluations(times), 0.7, 0.5)
+    *_, (end, _) = SOLVERS["rk4"].run(denoise, x_t, times, path, no_noise)
+    assert torch.allclose(end, exact_end(path, x_t, most, least, 0.7, 0.5), atol=1e-7)
+
+
+@functools.cache
+def mixture_end(path_name: str, solver: str, steps: int) -> Tensor:
+    """Nine points taken along the ODE of MIXTURE, sigma 4 to .1. The multistep solver of order 3 starts with two steps
+    too small to matter, as its first ones are of lower order."""
+    path = PATHS[path_name]
+    most, least = path.from_sigma(torch.tensor([4.0, 0.1], dtype=torch.float64)).tolist()
+    times = torch.linspace(most, least, steps + 1, dtype=torch.float64)
+    if solver == "dpmpp_3m":
+        small = (times[0] - times[1]) * torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64) / steps
+        times = torch.cat([times[0] - small, times[1:]])
+    denoise = denoiser(lambda x, t: MIXTURE.posterior(path, x, t), SOLVERS[solver].evaluations(times))
+    x_t = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    *_, (end, _) = SOLVERS[solver].run(denoise, x_t, times, path, no_noise)
+    return end
+
+
+@pytest.mark.parametrize("solver", [name for name, solver in SOLVERS.items() if solver.order])
+@pytest.mark.parametrize("path", PATHS)
+def test_solvers_converge_at_their_order(path: str, solver: str) -> None:
+    exact, order = mixture_end(path, "rk4", 800), SOLVERS[solver].order
+    counts = {3: (250, 500), 4: (60, 120)}.get(order or 0, (150, 300))
+    errors = [float((mixture_end(path, solver, steps) - exact).abs().max()) for steps in counts]
+    slope = math.log2(errors[0] / errors[1])
+    assert abs(slope - order) < 0.2, (errors, slope)
+
+
+@pytest.mark.parametrize("solver", [name for name, solver in SOLVERS.items() if not solver.order])
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_stochastic_solvers_draw_from_the_data(path: Path, solver: str) -> None:
+    """Gaussian data: mean and spread at the end, within the errors of 20,000 draws, of 400 steps and, for Langevin's
+    corrector, of its own step (a share of .16^2 of the variance)."""
+    draw = torch.Generator().manual_seed(0)
+    fresh = lambda: torch.randn(200, 100, generator=draw, dtype=torch.float64)  # noqa: E731
+    times = grid(400, 1.0, "exponential" if path.name in ("ve", "edm") else "uniform", path)
+    evaluations = SOLVERS[solver].evaluations(times)
+    denoise = gaussian_denoiser(path, evaluations, 0.7, 0.5)
+    begin = path.a(times[0]) * 0.7 + torch.sqrt((path.a(times[0]) * 0.5) ** 2 + path.b(times[0]) ** 2) * fresh()
+    *_, (end, _) = SOLVERS[solver].run(denoise, begin, times, path, fresh)
+    assert float(end.mean()) == pytest.approx(0.7, abs=0.012)
+    assert float(end.std()) == pytest.approx(0.5, abs=0.02 if solver == "predictor_corrector" else 0.015)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_any_number_of_steps_from_pure_noise_to_pure_data(solver: str) -> None:
+    """At both ends of the linear path the log-SNR is infinite; one point of data must be met exactly."""
+    for steps in (1, 2, 3, 5):
+        times = grid(steps)
         evaluations = SOLVERS[solver].evaluations(times)
-        denoise = gaussian_denoiser(path, evaluations, 0.7, 0.5)
-        *_, (end, _) = SOLVERS[solver].run(denoise, x_t, times, path)
-        errors.append(float((end - exact_end(path, x_t, most, least, 0.7, 0.5)).abs().max()))
-    slope = math.log(errors[1] / errors[-1]) / math.log(4)
-    assert abs(slope - SOLVERS[solver].order) < 0.2, (errors, slope)
+        point = torch.tensor([[0.3, -0.8]], dtype=torch.float64)
+
+        def denoise(x_t: Tensor, k: int, at: Tensor = evaluations, x: Tensor = point) -> tuple[Tensor, Tensor]:
+            return x, (x_t - PATHS["linear"].a(at[k]) * x) / PATHS["linear"].b(at[k])
+
+        x_1 = torch.randn(1, 2, dtype=torch.float64)
+        fresh = lambda: torch.randn(1, 2, dtype=torch.float64)  # noqa: E731
+        *_, (end, _) = SOLVERS[solver].run(denoise, x_1, times, PATHS["linear"], fresh)
+        assert torch.allclose(end, point, atol=1e-12)
+
+
+def test_the_command_line_knows_every_solver() -> None:
+    assert tuple(SOLVERS) == shared.SOLVERS
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -128,7 +195,15 @@ def test_evaluations_are_the_times_that_the_solver_uses(solver: str) -> None:
         used.append(k)
         return torch.zeros_like(x_t), x_t / evaluations[k]
 
-    list(SOLVERS[solver].run(denoise, torch.ones(1, dtype=torch.float64), times, PATHS["linear"]))
+    list(
+        SOLVERS[solver].run(
+            denoise,
+            torch.ones(1, dtype=torch.float64),
+            times,
+            PATHS["linear"],
+            lambda: torch.ones(1, dtype=torch.float64),
+        )
+    )
     assert used == list(range(len(evaluations)))
     assert torch.allclose(evaluations[0], times[0])
 
@@ -137,7 +212,7 @@ def test_euler_on_the_linear_path_is_eulers_method() -> None:
     path, t, s = PATHS["linear"], torch.tensor(0.6), torch.tensor(0.4)
     x, z = torch.randn(2, 5)
     x_t = path.mix(x, z, t)
-    *_, (x_s, _) = SOLVERS["euler"].run(lambda *_: (x, z), x_t, torch.stack([t, s]), path)
+    *_, (x_s, _) = SOLVERS["euler"].run(lambda *_: (x, z), x_t, torch.stack([t, s]), path, no_noise)
     assert torch.allclose(x_s, x_t + (s - t) * velocity(path, x, z, t), atol=1e-6)
 
 
@@ -212,3 +287,50 @@ def test_guidance_is_the_known_formula_within_its_interval() -> None:
     assert torch.equal(guided(x, 1), x + 4)
     assert calls == [False, True]
     assert torch.equal(guide.classifier_free(predict, 1.0, on)(x, 1), x + 1)
+
+
+def test_the_mixtures_posterior_is_the_slope_of_its_density() -> None:
+    """Tweedie's formula: the gradient of log p_t is -E[z | x_t] / b; and x_t = a E[x] + b E[z]."""
+    means = torch.tensor([[1.0, -1.0, 0.5], [-0.5, 0.2, 0.0]])
+    mixture = Mixture(torch.tensor([0.3, 0.7]), means, torch.tensor([0.2, 0.6]))
+    for path in PATHS.values():
+        t = path.from_sigma(torch.tensor(0.7))
+        x_t = torch.randn(5, 3, requires_grad=True)
+        (slope,) = torch.autograd.grad(mixture.log_density(path, x_t, t).sum(), x_t)
+        x, z = mixture.posterior(path, x_t, t)
+        assert torch.allclose(slope, score(path, z, t), atol=1e-4)
+        assert torch.allclose(path.a(t) * x + path.b(t) * z, x_t, atol=1e-5)
+
+
+def test_the_mixtures_density_is_one_of_its_draws() -> None:
+    drawn = MIXTURE.sample(20_000, torch.Generator().manual_seed(0))[:, 0]
+    edges = torch.linspace(-2, 2, 21, dtype=torch.float64)
+    middles = (edges[:-1] + edges[1:]) / 2
+    path, zero = PATHS["linear"], torch.tensor(0.0, dtype=torch.float64)
+    density = MIXTURE.log_density(path, middles[:, None], zero).exp()
+    counted = torch.histc(drawn, 20, -2, 2) / len(drawn) / 0.2
+    assert (counted - density).abs().max() < 0.03
+
+
+def test_the_oracle_of_data_is_the_slow_obvious_sum() -> None:
+    path, data = PATHS["cosine"], torch.rand(50, 3, 4, 4) * 2 - 1
+    t = torch.tensor(0.4)
+    x_t = path.mix(data[:6], torch.randn(6, 3, 4, 4), t)
+    x, z = of_data(path, x_t, t, data, chunk=7)
+    for row in range(6):
+        distance = torch.stack([(x_t[row] - path.a(t) * one).square().sum() for one in data]).double()
+        share = torch.exp(-distance / (2 * path.b(t).double() ** 2) + distance.min() / (2 * path.b(t).double() ** 2))
+        wanted = (share[:, None, None, None] * data).sum(0) / share.sum()
+        assert torch.allclose(x[row].double(), wanted, atol=1e-5)
+    assert torch.allclose(path.a(t) * x + path.b(t) * z, x_t, atol=1e-5)
+    near, _ = of_data(path, path.mix(data, torch.randn_like(data), torch.tensor(0.01)), torch.tensor(0.01), data)
+    assert torch.allclose(near, data, atol=1e-5)  # almost no noise: the datum itself; no overflow
+
+
+def test_the_oracles_samples_are_its_data() -> None:
+    """With a finite data set the perfect model can only repeat it."""
+    path, data = PATHS["linear"], torch.rand(12, 3, 4, 4) * 2 - 1
+    times = grid(50)
+    denoise = denoiser(lambda x, t: of_data(path, x, t, data), times[:-1])
+    *_, (end, _) = SOLVERS["euler"].run(denoise, torch.randn(30, 3, 4, 4), times, path, no_noise)
+    assert torch.cdist(end.flatten(1).double(), data.flatten(1).double()).min(1).values.max() < 1e-3
