@@ -95,8 +95,9 @@ def test_sampling_is_the_slow_loop(model: LDM) -> None:
     assert torch.allclose(got, model.decode(x), atol=2e-3)
 
 
-def test_pictures_do_not_depend_on_their_batch(model: LDM) -> None:
-    request = {"prompts": ["a", "b c d", "a"], "steps": 3, "guidance_scale": 3.0}
+@pytest.mark.parametrize("solver", ["euler", "dpmpp_2m", "ancestral", "predictor_corrector"])
+def test_pictures_do_not_depend_on_their_batch(model: LDM, solver: str) -> None:
+    request = {"prompts": ["a", "b c d", "a"], "steps": 3, "guidance_scale": 3.0, "solver": solver}
     together = drawn(model, seeds=[1, 2, 3], **request)
     for index in range(3):
         alone = drawn(model, seeds=[index + 1], **(request | {"prompts": [request["prompts"][index]]}))  # type: ignore[index]
