@@ -6,4 +6,4 @@ genctl train --model vae "$data" -o "$run" --preset "$preset" --minutes "${MINUT
   --set model.loss.adversarial_from=0.8
 genctl eval "$run" "$data" --json | tee "$run/figures.json"
 python "$(dirname "$0")/publish.py" "$run" vae --title "Emoji codec, f8, 6 channels" \
-  --licence "Apache-2.0; drawings it learnt from: MIT, Apache-2.0, CC-BY-4.0"
+  --licence "Apache-2.0; drawings it learnt from: MIT, Apache-2.0, CC-BY-4.0" --figures "$run/figures.json"
