@@ -122,6 +122,8 @@ def _lines(document: Any, indent: str = "") -> list[str]:
     for key, value in document.items():
         if isinstance(value, dict) and value:
             lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+        elif isinstance(value, str) and "\n" in value.strip():
+            lines += [f"{indent}{key}:", *(f"{indent}  {line}" for line in value.strip().splitlines())]
         else:
             lines.append(f"{indent}{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
     return lines
