@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 import types
 import typing
@@ -54,6 +55,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return tuple(_convert(item, kind, where) for item, kind in zip(value, kinds, strict=True))
     if hint is float and type(value) is int:
         return float(value)
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"setting {where} is {value}; it wants a finite number")
     if origin is dict or hint is dict or hint is Any:
         return value
     if type(value) is not hint:

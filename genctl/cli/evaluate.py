@@ -25,6 +25,7 @@ def evaluate(
     quiet: shared.Quiet = False,
 ) -> None:
     """Measure a model on held-out data: a codec's PSNR and LPIPS, a text model's concept retrieval."""
+    shared.finite("--cfg", cfg)
     shared.one_of("--solver", solver, shared.SOLVERS)
     _, document = shared.describe(model)
     can = document.get("can", [])

@@ -42,6 +42,7 @@ def interpolate(
     texts, pictures = (ends or [], []) if prompts else ([], ends or [])
     if bool(ends) == (seeds is not None):
         raise UsageError("give pictures (a.png b.png), --prompts cat dog, or --seeds 1,2: one of the three")
+    shared.finite("--cfg", cfg)
     name = model or ("vae" if pictures else "ldm")
     shared.require(name, "interpolate", text=bool(texts or prompt))
     if seeds is None and len(ends or []) < 2:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from genctl.families.base import Family, Request
 
+PROMPT_KEYS = ("prompt", "seed", "n")  # of a JSON line of --prompts
 MOST_SEED = (1 << 62) - 1
 
 
@@ -45,7 +46,7 @@ def sample(
     output: shared.Output = None,
     force: shared.Force = False,
     negative: Annotated[str, typer.Option("--negative", "--negative-prompt", help="What to steer away from.")] = "",
-    prompts: Annotated[str | None, typer.Option(help="File (or -) of prompts or JSON objects, one a line.")] = None,
+    prompts: Annotated[str | None, typer.Option(help="File or -: a prompt or JSON (prompt, seed, n) a line.")] = None,
     solver: Annotated[str, typer.Option(help=f"One of {', '.join(shared.SOLVERS)}.")] = "euler",
     interval: Annotated[str | None, typer.Option(help="Guide only for t within LOW,HIGH (1 = noise).")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
@@ -70,6 +71,7 @@ def sample(
         settings = _like(like, settings, given)
     from genctl.media.write import refuse_terminal
 
+    shared.finite("--cfg", settings["cfg"])
     shared.one_of("--solver", settings["solver"], shared.SOLVERS)
     jobs = _jobs(settings, seeds, count, prompts)
     text = any(job.prompt for job in jobs) or settings["cfg"] is not None or bool(negative)
@@ -106,6 +108,11 @@ def _like(path: Path, settings: dict[str, Any], given: set[str]) -> dict[str, An
     document = read_provenance(read_file(path))
     if document is None:
         raise InputError(f"{path}: does not say how it was made")
+    if document.get("task") or document.get("count", 1) != 1:
+        what = document.get("task") or f"a grid of {document['count']}"
+        raise InputError(
+            f"{path}: is no single drawing ({what}); --like repeats those, and info says how this was made"
+        )
     named = str(document.get("model", ""))
     if "model" not in given and (shared.hub.path_like(named) or ":" in named):
         raise InputError(f"{path}: names the model {named!r}; give it with --model if you trust it")
@@ -154,6 +161,11 @@ def _prompt_jobs(source: str, settings: dict[str, Any], count: int) -> list[Job]
                 row = json.loads(line)
             except ValueError as error:
                 raise InputError(f"{source}: line {number} is not JSON ({error})") from None
+        unknown = sorted(row.keys() - PROMPT_KEYS)
+        if unknown:
+            raise InputError(
+                f"{source}: line {number}: unknown key {unknown[0]!r}; it can hold {', '.join(PROMPT_KEYS)}"
+            )
         start, copies = row.get("seed", first), row.get("n", count)
         if type(start) is not int or type(copies) is not int or copies < 1:
             raise InputError(f"{source}: line {number}: seed and n are whole numbers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,6 +46,13 @@ def one_of(option: str, value: str, known: Iterable[str]) -> str:
     names = list(known)
     if value not in names:
         raise UsageError(f"{option} {value}: not one of {', '.join(names)}{nearest(value, names)}")
+    return value
+
+
+def finite(option: str, value: float | None) -> float | None:
+    """`value`, unless it is NaN or infinite: then UsageError."""
+    if value is not None and not math.isfinite(value):
+        raise UsageError(f"{option} {value}: wants a finite number")
     return value
 
 

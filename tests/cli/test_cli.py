@@ -359,3 +359,33 @@ def test_the_command_line_is_what_the_list_says() -> None:
         flags = sorted({flag for parameter in sub.params for flag in getattr(parameter, "opts", [])})
         lines.append(f"{name}: {' '.join(flags)}")
     assert lines == OPTIONS.read_text().splitlines()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_numbers_that_are_none_are_refused(models: Path, capsys: pytest.CaptureFixture[str], value: str) -> None:
+    for command in (("sample", "-p", "cat"), ("interpolate", "--seeds", "1,2", "-p", "cat")):
+        assert failure(capsys, *command, "--model", "tiny-ldm", "--cfg", value) == (
+            2, f"genctl: --cfg {value}: wants a finite number\n"
+        )  # fmt: skip
+    code, said = failure(capsys, "train", str(models), "--set", f"train.learning_rate={value}")
+    assert (code, "train.learning_rate" in said) == (2, True)
+
+
+def test_keys_that_a_prompt_line_cannot_hold_are_named(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("p.txt").write_text('{"prompt": "dog"}\n{"prompt": "dog", "cfg": 2}\n')
+    code, said = failure(capsys, "sample", "--model", "tiny-ldm", "--prompts", "p.txt")
+    assert (code, "line 2: unknown key 'cfg'" in said) == (3, True)
+
+
+def test_like_refuses_what_is_no_single_drawing(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["sample", "--model", "tiny-ldm", "-n", "4", "--grid", "--steps", "1", "-o", "grid.png"]) == 0
+    assert (
+        execute(
+            ["interpolate", "--model", "tiny-ldm", "--seeds", "1,2", "--frames", "2", "--steps", "1", "-o", "w.png"]
+        )
+        == 0
+    )
+    capsys.readouterr()
+    for name in ("grid.png", "w.png"):
+        code, said = failure(capsys, "sample", "--like", name)
+        assert (code, "no single drawing" in said) == (3, True)
