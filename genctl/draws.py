@@ -61,11 +61,11 @@ class Draw:
 
     def normal(self, *shape: int) -> Tensor:
         """N(0, 1), [rows, *shape]."""
-        return self._rows(torch.randn)(*shape)
+        return self._rows(torch.randn, shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """U(0, 1), [rows, *shape]."""
-        return self._rows(torch.rand)(*shape)
+        return self._rows(torch.rand, shape)
 
     def strata(self) -> Tensor:
         """U(0, 1), [rows]: one in each of `total` equal strata, in random order. Estimates a mean over (0, 1) with less
@@ -79,9 +79,9 @@ class Draw:
         """A CPU generator for what the whole batch shares and the host must know (a shape, a choice)."""
         return generator(purpose, self.seed)
 
-    def _rows(self, make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        device = self.generator.device
-        return lambda *shape: make(self.total, *shape, generator=self.generator, device=device)[self.start : self.stop]
+    def _rows(self, make: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+        drawn = make(self.total, *shape, generator=self.generator, device=self.generator.device)
+        return drawn[self.start : self.stop]
 
 
 def rows(seed: int, step: int, batch: int, weights: Tensor) -> Tensor:

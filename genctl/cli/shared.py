@@ -49,11 +49,10 @@ def one_of(option: str, value: str, known: Iterable[str]) -> str:
     return value
 
 
-def finite(option: str, value: float | None) -> float | None:
-    """`value`, unless it is NaN or infinite: then UsageError."""
+def finite(option: str, value: float | None) -> None:
+    """Raises UsageError for NaN and infinity."""
     if value is not None and not math.isfinite(value):
         raise UsageError(f"{option} {value}: wants a finite number")
-    return value
 
 
 def device_of(name: str) -> Any:

@@ -1,7 +1,7 @@
 """The one training loop, for all families.
 
     rows, noise, augmentation of step k  <-  (seed, k) alone          draws.py
-    for phase, loss, figures in family.training_step(batch): backward, clip, that phase's AdamW
+    for phase, loss, figures in family.training_step(batch): backward, clip, that phase's optimisers
     moving average; now and then: log, save the state whole, write the model file and a preview
 
 So a resumed run needs only weights, optimiser and k, and equals the undisturbed one bit for bit (with --steps; a run
