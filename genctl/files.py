@@ -207,6 +207,20 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def check_tensors(path: Path, header: Header) -> None:
+    """Raise ModelError where the tensor bytes are not those whose hash the header records. Needs no torch."""
+    recorded = header.metadata.get("modelspec.hash_sha256")
+    if recorded is None:
+        return
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for _, info in sorted(header.tensors.items()):
+            file.seek(header.data_start + info.start)
+            digest.update(file.read(info.end - info.start))
+    if recorded != "0x" + digest.hexdigest():
+        raise ModelError(f"{path}: damaged (its tensors are not those that its header was written with)")
+
+
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,8 @@
     a model or run in a folder of `GENCTL_MODELS` (os.pathsep between folders), or in ./runs
     hf://owner/repo[/file.safetensors][@revision], through huggingface_hub, its cache and its offline switch
 
-Local names never import huggingface_hub.
+The first that is found counts; `listed` and `others` say how to name the rest. Local names never import
+huggingface_hub.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def index() -> dict[str, dict[str, Any]]:
 def folders() -> list[Path]:
     """Folders searched for names, besides the shipped ones."""
     named = [Path(part) for part in os.environ.get("GENCTL_MODELS", "").split(os.pathsep) if part]
-    return [*named, Path("runs")]
+    return list({folder.absolute(): folder for folder in [*named, Path("runs")]}.values())
 
 
 def known(kind: str = "model") -> Iterator[tuple[str, Path]]:
@@ -51,6 +52,25 @@ def known(kind: str = "model") -> Iterator[tuple[str, Path]]:
                 yield path.stem, path
             for path in sorted(folder.glob("*/model.safetensors")) if folder.is_dir() else []:
                 yield path.parent.name, path
+
+
+def typed(path: Path) -> str:
+    """What to type for the model file at `path`, wherever its plain name leads."""
+    return str(path.parent if path.name == "model.safetensors" else path)
+
+
+def listed() -> list[tuple[str, Path]]:
+    """`known`, each by what must be typed to get it: its name, or its path where the name means an earlier one."""
+    rows: dict[str, Path] = {}
+    for name, path in known():
+        rows[typed(path) if name in rows else name] = path
+    return list(rows.items())
+
+
+def others(name: str) -> list[str]:
+    """What to type for the models of this name that it does not mean, as an earlier one has it too."""
+    same = [path for known_name, path in known() if known_name == name]
+    return [typed(path) for path in same[1:]] if same and resolve(name) == same[0] else []
 
 
 def resolve(name: str, kind: str = "model") -> Path:
@@ -76,8 +96,41 @@ def resolve(name: str, kind: str = "model") -> Path:
     raise ModelError(f"unknown {kind} {name!r}{nearest(name, names)}; `genctl models` lists what can be named")
 
 
+def resolve_part(part: str, name: str, owner: Path | None) -> Path:
+    """The model `name` that the one in the file `owner` has as its `part`: as `resolve`, else beside that file or in a
+    folder above it, so that a model used from elsewhere finds the codec it was trained with."""
+    try:
+        return resolve(name)
+    except ModelError:
+        if owner is None or name.startswith("hf://"):
+            raise
+    for folder in owner.absolute().parents:
+        for path in (folder / name / "model.safetensors", folder / name, folder / f"{name}.safetensors"):
+            if path.is_file():
+                return path
+    raise ModelError(
+        f"{typed(owner)}: wants the {part} {name!r}, which is neither here nor beside that file nor in a folder above "
+        "it; copy it there, or run where it can be named"
+    )
+
+
 def path_like(name: str) -> bool:
     return any(mark in name for mark in ("/", "\\")) or name.endswith((".safetensors", *files.PICKLE_ENDINGS))
+
+
+def read_document(path: Path) -> tuple[dict[str, Any], files.Header]:
+    """What the model or part at `path` says of itself, and its header; without torch. Raises ModelError for any other
+    file, and for a header that genctl cannot have written."""
+    header = files.read_header(path)
+    document = header.document
+    if "part" not in document and "family" not in document:
+        what = document.get("kind", "a safetensors file of another tool, or a damaged one")
+        raise ModelError(f"{path}: not a genctl model, but {what}")
+    kinds = {"format": int, "family": str, "can": list, "config": dict, "pixels": int}
+    wrong = [key for key, kind in kinds.items() if not isinstance(document.get(key), kind)]
+    if wrong and "part" not in document:
+        raise ModelError(f"{path}: damaged (its header says nothing sensible of {wrong[0]!r})")
+    return document, header
 
 
 def check_sha256(path: Path) -> str:
@@ -109,7 +162,7 @@ def _download(name: str) -> Path:
     parts = address.split("/")
     if len(parts) < 2 or not all(parts):
         raise UsageError(f"{name}: wants hf://owner/repo[/file.safetensors][@revision]")
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HFValidationError,
@@ -118,8 +171,11 @@ def _download(name: str) -> Path:
     )
 
     repo, file = "/".join(parts[:2]), "/".join(parts[2:]) or "model.safetensors"
+    where: dict[str, Any] = {"repo_id": repo, "filename": file, "revision": revision or None}
     try:
-        return Path(hf_hub_download(repo, file, revision=revision or None))
+        if not isinstance(try_to_load_from_cache(**where), str) and not _hub_answers(where):
+            raise LocalEntryNotFoundError("no answer")
+        return Path(hf_hub_download(**where))
     except HFValidationError as error:
         raise UsageError(f"{name}: {' '.join(str(error).split())}") from None
     except LocalEntryNotFoundError:
@@ -128,3 +184,17 @@ def _download(name: str) -> Path:
         raise ModelError(f"{name}: not on the hub ({type(error).__name__})") from None
     except OSError as error:
         raise WorldError(f"{name}: cannot be fetched ({error})") from None
+
+
+def _hub_answers(where: dict[str, Any]) -> bool:
+    """Whether the hub says anything, asked once: hf_hub_download would ask for 23 s where there is no network."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(**where))
+    except HfHubHTTPError:
+        return True
+    except Exception:  # of requests, httpx or httpx2: huggingface_hub has moved from one to the next
+        return False
+    return True

@@ -47,7 +47,7 @@ def _measure(name: str, folder: Path, most: int, request: dict[str, Any], device
     from genctl.data.pictures import DataConfig, load
     from genctl.metrics.evaluate import reconstruction, retrieval
 
-    family = shared.load(name, device)
+    family = shared.load(name, device, quiet)
     recorded = family.info.get("data", {})
     settings = build(DataConfig, recorded.get("settings", {}))  # the same split and crop as in training
     pictures = load(folder, family.pixels, settings, lambda line: shared.remark(f"genctl: {line}", quiet))

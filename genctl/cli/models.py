@@ -10,13 +10,13 @@ import typer
 
 from genctl import files, hub
 from genctl.cli import shared
-from genctl.errors import GenctlError, InputError
+from genctl.errors import GenctlError
 
 
 def models(as_json: shared.Json = False) -> None:
-    """List the models that can be named: shipped, in GENCTL_MODELS, in ./runs."""
+    """List the models that can be named: shipped, in GENCTL_MODELS, in ./runs (by path where a name is taken)."""
     rows = []
-    for name, path in hub.known():
+    for name, path in hub.listed():
         try:
             rows.append(_row(name, path))
         except GenctlError as error:
@@ -30,9 +30,7 @@ def models(as_json: shared.Json = False) -> None:
 
 
 def _row(name: str, path: Path) -> dict[str, Any]:
-    header = files.read_header(path)
-    document = header.document
-    figures = document.get("figures", {})
+    document, header = hub.read_document(path)
     return {
         "name": name,
         "family": document.get("family", "?"),
@@ -40,7 +38,7 @@ def _row(name: str, path: Path) -> dict[str, Any]:
         "megabytes": round((header.data_start + header.data_bytes) / 1e6, 1),
         "pixels": document.get("pixels"),
         "can": document.get("can", []),
-        "figures": figures,
+        "figures": document.get("figures", {}),
         "licence": document.get("licence", ""),
     }
 
@@ -93,11 +91,12 @@ def _describe(target: str) -> dict[str, Any]:
         path = hub.resolve(target, kind="part")
     else:
         path = hub.resolve(target)
-    header = files.read_header(path)
-    document = header.document
-    if not document:
-        raise InputError(f"{target}: a safetensors file, but not one of genctl's")
-    return document | {"parameters": header.parameters, "sha256": files.file_sha256(path)}
+    document, header = hub.read_document(path)
+    sha256 = hub.check_sha256(path)
+    files.check_tensors(path, header)
+    if "family" in document:
+        shared.remark_others(target)
+    return document | {"parameters": header.parameters, "sha256": sha256}
 
 
 def _code_documents(path: Path) -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ def sample(
     paths = [] if output == "-" else names.plan(output, results[:1] if grid else results, force)
     if output == "-":
         refuse_terminal()
-    family = shared.load(settings["model"], device)
+    family = shared.load(settings["model"], device, quiet)
     _warn_cut(family, [job.prompt for job in jobs], quiet)
     request = _request(settings, jobs, batch, preview, dtype)
     if settings["seed"] is None and seeds is None:
@@ -123,9 +123,8 @@ def _like(path: Path, settings: dict[str, Any], given: set[str]) -> dict[str, An
     defaults = {"model": "ldm", "prompt": "", "cfg": None, "steps": None, "seed": None, "negative": "",
                 "solver": "euler", "interval": None}  # fmt: skip
     settings = {k: settings[k] if k in given else document.get(name, defaults[k]) for k, name in keys.items()}
-    _, found = shared.describe(settings["model"])
-    same = shared.hub.check_sha256(shared.hub.resolve(settings["model"])) == document.get("sha256")
-    if found and not same:
+    used, _ = shared.describe(settings["model"])
+    if shared.hub.check_sha256(used) != document.get("sha256"):
         shared.remark(f"genctl: {settings['model']} is not the file that made {path}; the picture will differ")
     return settings
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genctl import __version__, files, hub
-from genctl.errors import PipeClosedError, UsageError, nearest
+from genctl import __version__, hub
+from genctl.errors import ModelError, PipeClosedError, UsageError, nearest
 
 if TYPE_CHECKING:
     from genctl.families.base import Family
 
 
 def complete_models(incomplete: str) -> list[str]:
-    return sorted({name for name, _ in hub.known() if name.startswith(incomplete)})
+    return sorted(name for name, _ in hub.listed() if name.startswith(incomplete))
 
 
 Model = Annotated[
@@ -90,40 +90,41 @@ def dtype_of(name: str) -> Any:
 def describe(name: str) -> tuple[Path, dict[str, Any]]:
     """A model's file and what its header says, without torch."""
     path = hub.resolve(name)
-    return path, files.read_header(path).document
+    document, _ = hub.read_document(path)
+    if "part" in document:
+        raise ModelError(f"{name}: the part {document['part']!r}, not a model")
+    return path, document
 
 
 def require(name: str, verb: str, **wanted: bool) -> dict[str, Any]:
     """The model's document, once it is known to do `verb` and to take each wanted condition; else UsageError."""
     _, document = describe(name)
-    can = document.get("can", [])
-    if document and verb not in can:
-        able = [other for other, row in known_documents() if verb in row.get("can", [])]
+    if verb not in document["can"]:
+        able = [other for other, row in known_documents() if verb in row["can"]]
         hint = f"; models that can: {', '.join(able[:5])}" if able else ""
-        raise UsageError(f"a {document.get('family')} model ({name}) cannot {verb}{hint}")
+        raise UsageError(f"a {document['family']} model ({name}) cannot {verb}{hint}")
     for condition, asked in wanted.items():
-        if asked and document and condition not in can:
+        if asked and condition not in document["can"]:
             raise UsageError(f"{name} takes no {condition} condition")
     return document
 
 
 def known_documents() -> Iterable[tuple[str, dict[str, Any]]]:
     """(name, document) of every model that can be named and read."""
-    from genctl.errors import ModelError
-
     for name, path in hub.known():
         try:
-            yield name, files.read_header(path).document
+            yield name, hub.read_document(path)[0]
         except ModelError:
             continue
 
 
-def load(name: str, device: str) -> Family:
+def load(name: str, device: str, quiet: bool = False) -> Family:
     """The model, ready for inference on `device`."""
     from genctl.families.base import load as load_family
 
     model = load_family(name, device_of(device))
     model.prepare()
+    remark_others(name, quiet)
     return model
 
 
@@ -131,6 +132,15 @@ def remark(text: str, quiet: bool = False) -> None:
     """A line on stderr."""
     if not quiet:
         print(text, file=sys.stderr)
+
+
+def remark_others(name: str, quiet: bool = False) -> None:
+    """Which model a name means where there are several of it."""
+    others = hub.others(name)
+    if others:
+        found = hub.resolve(name)
+        first = "the shipped model" if found.parent == hub.weights_folder() else hub.typed(found)
+        remark(f"{name}: {first}; your own is {' and '.join(others)}", quiet)
 
 
 def result(path: Path | str, as_json: bool, **facts: Any) -> None:

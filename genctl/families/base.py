@@ -93,7 +93,8 @@ class Family(nn.Module):
     def __init__(self, config: Any = None) -> None:
         super().__init__()
         self.info: dict[str, Any] = {}  # the header's document, once loaded or trained
-        self.sha256 = ""  # of the file it was loaded from
+        self.file: Path | None = None  # that it was loaded from
+        self.sha256 = ""  # of that file
         self.weights_sha256 = ""  # of its tensors alone: the same for a file whose header was rewritten
         self.parts: dict[str, Any] = {}  # frozen helpers (codec, text encoder): loaded by name, never saved within
 
@@ -252,7 +253,7 @@ def load(name: str, device: str | torch.device = "cpu", dtype: torch.dtype = tor
     except (UsageError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: {error}") from None
     fill(model, tensors, str(path), dtype)
-    model.info, model.sha256 = document, hub.check_sha256(path)
+    model.info, model.file, model.sha256 = document, path, hub.check_sha256(path)
     model.weights_sha256 = hub.weights_sha256(path, header)
     model.requires_grad_(False).eval()
     return model.to(device)

@@ -130,8 +130,9 @@ class LDM(Family):
     def codec(self) -> VAE:
         """The frozen codec, loaded at first use; ModelError when it is not the one this model was trained on."""
         if "codec" not in self.parts:
-            codec_config(self.config.codec)
-            model = load(self.config.codec, self.device)
+            path = str(hub.resolve_part("codec", self.config.codec, self.file))
+            codec_config(path)
+            model = load(path, self.device)
             assert isinstance(model, VAE)
             self._check_part("codec", model.weights_sha256)
             if (model.config.net.latent, model.factor) != (self.config.channels, self.config.factor):

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -389,3 +390,89 @@ def test_like_refuses_what_is_no_single_drawing(models: Path, capsys: pytest.Cap
     for name in ("grid.png", "w.png"):
         code, said = failure(capsys, "sample", "--like", name)
         assert (code, "no single drawing" in said) == (3, True)
+
+
+# models by name ------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def shipped(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small models as if they were shipped, beside a runs/tiny-vae of one's own."""
+    from genctl import hub
+
+    folder = tmp_path / "weights"
+    shutil.copytree(models, folder)
+    index = {path.stem: {"file": path.name, "sha256": hub.files.file_sha256(path)} for path in folder.iterdir()}
+    index["minilm"] = hub.index()["minilm"]
+    (folder / "minilm.safetensors").symlink_to(hub.weights_folder() / "minilm.safetensors")
+    (folder / "index.json").write_text(json.dumps(index))
+    monkeypatch.setattr(hub, "weights_folder", lambda: folder)
+    monkeypatch.setenv("GENCTL_MODELS", "runs")  # which is searched anyway, and listed once
+    Path("runs/tiny-vae").mkdir(parents=True)
+    shutil.copy(models / "tiny-vae.safetensors", "runs/tiny-vae/model.safetensors")
+    return folder
+
+
+def test_a_model_of_ones_own_with_a_shipped_name(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["models", "--json"]) == 0
+    rows = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(rows) == ["runs/tiny-vae", "tiny-ldm", "tiny-vae"]
+    picture(Path("a.png"))
+    remark = "tiny-vae: the shipped model; your own is runs/tiny-vae\n"
+    for command in (["encode", "a.png", "-o", "b.safetensors", "--model"], ["info"]):
+        assert execute([*command, "tiny-vae"]) == 0
+        assert capsys.readouterr().err == remark
+    for command in (["encode", "a.png", "--model", "runs/tiny-vae"], [*SAMPLE, "-q"], ["info", "tiny-ldm"]):
+        assert execute(command) == 0
+        assert capsys.readouterr().err == ""
+
+
+def test_a_damaged_model_file_is_named_by_every_command(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = (shipped / "tiny-vae.safetensors").read_bytes()
+    header = good[: int.from_bytes(good[:8], "little") + 8]
+    cuts = {"document": header.index(b"genctl") + 12, "key": header.index(b"family"), "tensors": len(good) - 100}
+    picture(Path("a.png"))
+    for name, place in cuts.items():
+        data = bytearray(good)
+        data[place] ^= 1
+        Path(f"{name}.safetensors").write_bytes(data)
+        said = [failure(capsys, "encode", "a.png", "-m", f"./{name}.safetensors")]
+        said += [failure(capsys, "info", f"./{name}.safetensors")]
+        assert {code for code, _ in said} == {4}, said
+        assert all("damaged" in line for _, line in said), said
+        (shipped / "tiny-vae.safetensors").write_bytes(data)  # as a shipped one it is known by its hash
+        assert failure(capsys, "info", "tiny-vae")[0] == 4
+
+
+def test_a_codec_is_found_from_the_model_that_wants_it(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from genctl import files
+
+    tensors, header = files.load_tensors(models / "tiny-ldm.safetensors")
+    document = header.document
+    document["config"]["codec"] = "runs/codec"
+    Path("runs/codec").mkdir(parents=True)
+    Path("elsewhere").mkdir()
+    files.save_tensors(Path("runs/mine/model.safetensors"), dict(tensors), {"genctl": json.dumps(document)})
+    shutil.copy(models / "tiny-vae.safetensors", "runs/codec/model.safetensors")
+    monkeypatch.chdir("elsewhere")
+    draw = ["sample", "--steps", "1", "--seed", "1", "-m"]
+    assert execute([*draw, "../runs/mine", "-o", "a.png"]) == 0
+    assert execute([*draw, str(tmp_path / "runs/mine"), "-o", "b.png"]) == 0
+    assert Image.open("a.png").tobytes() == Image.open("b.png").tobytes()
+    capsys.readouterr()
+    shutil.move("../runs/codec", "../runs/other")
+    assert execute([*draw, "../runs/mine", "-o", "c.png", "-q"]) == 4
+    assert "genctl: ../runs/mine: wants the codec 'runs/codec'" in capsys.readouterr().err
+
+
+def test_a_hub_that_cannot_be_reached_is_said_at_once(models: Path) -> None:
+    began = time.monotonic()
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(models / "hf"), "NO_PROXY": "*"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    made = subprocess.run(
+        [sys.executable, "-m", "genctl", "info", "hf://owner/name"], env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert made.returncode == 5
+    assert made.stderr == "genctl: hf://owner/name: not in the cache, and the hub cannot be reached\n"
+    assert time.monotonic() - began < 10
