@@ -34,17 +34,17 @@ def ours(side: int, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
     packed = pack(net, dtype)
     states, present, pooled = torch.randn(2, 16, 384), torch.ones(2, 16, dtype=torch.bool), torch.randn(2, 384)
     path, solver, times = PATHS["linear"], SOLVERS["euler"], grid(STEPS)
-    evaluations = solver.evaluations(times)
+    evaluations = solver.evaluations(times, path)
     noise = torch.randn(1, CHANNELS, side, side)
 
     def run() -> torch.Tensor:
         loop = Loop(net, packed, dtype, noise.shape, evaluations, states, present, pooled)
-        predict = guide.classifier_free(loop, 4.0, [True] * len(evaluations))
         t = evaluations.float()
 
-        def denoise(x_t: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-            return solve("velocity", path, x_t, predict(x_t, k), t[k])
+        def guesses(x_t: torch.Tensor, k: int, every: bool) -> list[torch.Tensor]:
+            return [solve("velocity", path, x_t, part, t[k])[0] for part in loop(x_t, k, every).chunk(2)]
 
+        denoise = guide.guided(guesses, guide.Guidance(4.0), path, t)
         *_, (x, _) = solver.run(denoise, noise, times, path, torch.Tensor)
         return x
 

@@ -37,7 +37,7 @@ NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Do not write in
 
 
 # of diffusion/solve.py, which needs torch
-SOLVERS = ("euler", "heun", "midpoint", "rk4", "dpmpp_2m", "dpmpp_3m",
+SOLVERS = ("euler", "heun", "heun_churn", "midpoint", "rk4", "dpmpp_2m", "dpmpp_3m",
            "ancestral", "dpmpp_2m_sde", "sde", "predictor_corrector")  # fmt: skip
 
 

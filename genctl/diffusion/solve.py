@@ -10,6 +10,7 @@ ask for step by step. Data are at t = 0, where the noise cannot be read from x_t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,7 +32,7 @@ class Solver:
 
     run: Callable[[Denoiser, Tensor, Tensor, Path, Fresh], Steps]
     order: int | None
-    evaluations: Callable[[Tensor], Tensor]
+    evaluations: Callable[[Tensor, Path], Tensor]  # of (times, path)
 
 
 def plain(path: Path, x: Tensor, z: Tensor, s: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ class Tableau:
             x_t = x_t + (s - t) * sum(w * slope for w, slope in zip(self.weights, slopes, strict=True))
             yield x_t, x
 
-    def evaluations(self, times: Tensor) -> Tensor:
+    def evaluations(self, times: Tensor, path: Path) -> Tensor:
         return _staged(times, self.share)
 
 
@@ -85,6 +86,39 @@ def _staged(times: Tensor, share: tuple[float, ...]) -> Tensor:
 HEUN = Tableau((0, 1), ((), (1,)), (1 / 2, 1 / 2))  # EDM, arXiv:2206.00364, algorithm 1
 MIDPOINT = Tableau((0, 1 / 2), ((), (1 / 2,)), (0, 1))
 RK4 = Tableau((0, 1 / 2, 1 / 2, 1), ((), (1 / 2,), (0, 1 / 2), (0, 0, 1)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
+
+
+CHURN, CHURN_LEAST, CHURN_MOST, CHURN_NOISE = 40.0, 0.05, 50.0, 1.003  # EDM's S_churn, S_tmin, S_tmax, S_noise
+
+
+def heun_churn(denoise: Denoiser, x_t: Tensor, times: Tensor, path: Path, fresh: Fresh) -> Steps:
+    """Heun's method with fresh noise before each step (EDM, arXiv:2206.00364, algorithm 2): from t up to a noisier t',
+    and from there down to s. New noise washes out the errors of the steps before; too much of it blurs."""
+    noisier, k = churned(times, path), 0
+    for t, up, s in zip(times, noisier, times[1:], strict=False):
+        if up > t:
+            sigma, more = path.b(t) / path.a(t), path.b(up) / path.a(up)
+            added = CHURN_NOISE * torch.sqrt(more**2 - sigma**2) * fresh()
+            x_t = path.a(up) * (x_t / path.a(t) + added)
+        stages = 1 if s == 0 else 2
+        step = HEUN.run(lambda x, stage, k=k: denoise(x, k + stage), x_t, torch.stack([up, s]), path, fresh)  # type: ignore[misc]
+        x_t, x = next(step)
+        k += stages
+        yield x_t, x
+
+
+def churned(times: Tensor, path: Path) -> Tensor:
+    """The times from which each step really starts: sigma = b / a is raised by min(CHURN / steps, sqrt(2) - 1)."""
+    raised = 1 + min(CHURN / (len(times) - 1), math.sqrt(2) - 1)
+    sigma = path.b(times[:-1]) / path.a(times[:-1])
+    up = path.from_sigma(sigma * raised).to(times)
+    within = (sigma >= CHURN_LEAST) & (sigma <= CHURN_MOST) & (up <= 1)
+    return torch.where(within, up, times[:-1])
+
+
+def _churned_stages(times: Tensor, path: Path) -> Tensor:
+    stages = [torch.stack([up, s])[: 1 if s == 0 else 2] for up, s in zip(churned(times, path), times[1:], strict=True)]
+    return torch.cat(stages)
 
 
 def gap(path: Path, t: Tensor, s: Tensor) -> Tensor:
@@ -213,13 +247,14 @@ def _length(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)
 
 
-def _firsts(times: Tensor) -> Tensor:
+def _firsts(times: Tensor, path: Path) -> Tensor:
     return times[:-1]
 
 
 SOLVERS: dict[str, Solver] = {
     "euler": Solver(euler, 1, _firsts),
     "heun": Solver(HEUN.run, 2, HEUN.evaluations),
+    "heun_churn": Solver(heun_churn, None, _churned_stages),
     "midpoint": Solver(MIDPOINT.run, 2, MIDPOINT.evaluations),
     "rk4": Solver(RK4.run, 4, RK4.evaluations),
     "dpmpp_2m": Solver(dpmpp_2m, 2, _firsts),

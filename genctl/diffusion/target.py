@@ -79,8 +79,18 @@ WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {  # of the noise's squared err
 }
 
 
+def velocity_error_share(target: str, path: Path, t: Tensor) -> Tensor:
+    """What a squared error of the prediction is worth as one of dx_t/dt, for which x and z err by -b and a parts."""
+    a, b = path.a(t), path.b(t)
+    c, d = TARGETS[target](path, t)
+    return ((a * path.db(t) - b * path.da(t)) / (a * d - b * c)) ** 2
+
+
 def weight(name: str, target: str, path: Path, t: Tensor) -> Tensor:
-    """The weight [B] of the prediction's squared error at times t [B]; "unit" is 1 on the prediction itself."""
+    """The weight [B] of the prediction's squared error at times t [B]. "unit" is 1 on the prediction itself, "velocity"
+    1 on the velocity that it means, with 1/t bounded by 20 as in JiT (arXiv:2511.13720); the others are `WEIGHTS`."""
     if name == "unit":
         return torch.ones_like(t)
+    if name == "velocity":
+        return velocity_error_share(target, path, t).clamp(max=400.0)
     return WEIGHTS[name](path.log_snr(t)) * noise_error_share(target, path, t)

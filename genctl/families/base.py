@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,13 @@ class Request:
     solver: str = "euler"
     guidance_scale: float | None = None
     guidance_interval: tuple[float, float] | None = None  # of t; outside, the plain conditional prediction
+    guidance: Literal["cfg", "apg", "zero_star"] = "cfg"  # the rule, diffusion/guide.py
+    rescale: float = 0.0  # share in which guided pictures get the unguided ones' contrast back
+    also: list[tuple[str, float]] = field(default_factory=list)  # further prompts and their weights, for all pictures
+    guide: Any = None  # a weaker model of the same kind to guide away from, instead of the prompt's absence
+    image: Tensor | None = None  # [3, H, W] to start from, noised up to t = strength
+    strength: float = 1.0
+    mask: Tensor | None = None  # [1, H, W]: where it is 0 the image stays
     shift: float | None = None
     noise: Tensor | None = None  # [n, ...] instead of the seeds' own
     chunk: int = 8  # pictures drawn at once
@@ -123,6 +130,11 @@ class Family(nn.Module):
         return config
 
     @staticmethod
+    def fitted(config: Any, pictures: Pictures) -> Any:
+        """The configuration with what it takes from the training pictures (their classes) filled in."""
+        return config
+
+    @staticmethod
     def part_hashes(config: Any) -> dict[str, str]:
         """part -> hash of its tensors, of what the config names; without loading it."""
         return {}
@@ -181,6 +193,7 @@ class Family(nn.Module):
 FAMILIES: dict[str, tuple[str, str]] = {  # name -> (module, class); imported when needed
     "vae": ("genctl.families.vae", "VAE"),
     "ldm": ("genctl.families.ldm", "LDM"),
+    "rf": ("genctl.families.rf", "RF"),
 }
 
 

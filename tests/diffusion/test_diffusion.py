@@ -11,7 +11,7 @@ from genctl.cli import shared
 from genctl.diffusion import guide
 from genctl.diffusion.oracle import Mixture, denoiser, of_data
 from genctl.diffusion.path import PATHS, Path
-from genctl.diffusion.solve import SOLVERS, Denoiser
+from genctl.diffusion.solve import SOLVERS, Denoiser, churned
 from genctl.diffusion.target import TARGETS, combine, score, solve, velocity, weight
 from genctl.diffusion.time import beta_quantiles, grid, shift, training_times
 from genctl.draws import Draw
@@ -69,8 +69,10 @@ def test_weights_speak_of_one_error_whatever_is_predicted(path: Path, target: st
     found = solve(target, path, x_t, prediction, TIMES)
     snr = torch.exp(path.log_snr(TIMES))
     of_x, of_z = ((part - true).square().sum(1) for part, true in zip(found, (x, z), strict=True))
+    of_v = (velocity(path, *found, TIMES) - velocity(path, x, z, TIMES)).square().sum(1)
+    of_v = torch.minimum(of_v, 400 * error.square().sum(1))
     wanted = {"elbo": of_z, "min-snr": snr.clamp(max=5) * of_x, "edm": (1 / snr + 0.25) / (0.25 / snr) * of_x,
-              "sigmoid": of_z / (1 + snr * math.exp(-2)), "unit": error.square().sum(1)}  # fmt: skip
+              "sigmoid": of_z / (1 + snr * math.exp(-2)), "velocity": of_v, "unit": error.square().sum(1)}  # fmt: skip
     for name, cost in wanted.items():
         assert torch.allclose(weight(name, target, path, TIMES) * error.square().sum(1), cost, rtol=1e-6), name
     assert torch.allclose(score(path, z, TIMES), -z / path.b(TIMES)[:, None])
@@ -117,7 +119,7 @@ def test_the_ode_of_a_gaussian_ends_where_it_must(path: Path) -> None:
     most, least = path.from_sigma(torch.tensor([4.0, 0.1], dtype=torch.float64))
     times = torch.linspace(float(most), float(least), 101, dtype=torch.float64)
     x_t = torch.linspace(-2, 2, 9, dtype=torch.float64)
-    denoise = gaussian_denoiser(path, SOLVERS["rk4"].evaluations(times), 0.7, 0.5)
+    denoise = gaussian_denoiser(path, SOLVERS["rk4"].evaluations(times, path), 0.7, 0.5)
     *_, (end, _) = SOLVERS["rk4"].run(denoise, x_t, times, path, no_noise)
     assert torch.allclose(end, exact_end(path, x_t, most, least, 0.7, 0.5), atol=1e-7)
 
@@ -132,7 +134,7 @@ def mixture_end(path_name: str, solver: str, steps: int) -> Tensor:
     if solver == "dpmpp_3m":
         small = (times[0] - times[1]) * torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64) / steps
         times = torch.cat([times[0] - small, times[1:]])
-    denoise = denoiser(lambda x, t: MIXTURE.posterior(path, x, t), SOLVERS[solver].evaluations(times))
+    denoise = denoiser(lambda x, t: MIXTURE.posterior(path, x, t), SOLVERS[solver].evaluations(times, path))
     x_t = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     *_, (end, _) = SOLVERS[solver].run(denoise, x_t, times, path, no_noise)
     return end
@@ -156,7 +158,7 @@ def test_stochastic_solvers_draw_from_the_data(path: Path, solver: str) -> None:
     draw = torch.Generator().manual_seed(0)
     fresh = lambda: torch.randn(200, 100, generator=draw, dtype=torch.float64)  # noqa: E731
     times = grid(400, 1.0, "exponential" if path.name in ("ve", "edm") else "uniform", path)
-    evaluations = SOLVERS[solver].evaluations(times)
+    evaluations = SOLVERS[solver].evaluations(times, path)
     denoise = gaussian_denoiser(path, evaluations, 0.7, 0.5)
     begin = path.a(times[0]) * 0.7 + torch.sqrt((path.a(times[0]) * 0.5) ** 2 + path.b(times[0]) ** 2) * fresh()
     *_, (end, _) = SOLVERS[solver].run(denoise, begin, times, path, fresh)
@@ -169,7 +171,7 @@ def test_any_number_of_steps_from_pure_noise_to_pure_data(solver: str) -> None:
     """At both ends of the linear path the log-SNR is infinite; one point of data must be met exactly."""
     for steps in (1, 2, 3, 5):
         times = grid(steps)
-        evaluations = SOLVERS[solver].evaluations(times)
+        evaluations = SOLVERS[solver].evaluations(times, PATHS["linear"])
         point = torch.tensor([[0.3, -0.8]], dtype=torch.float64)
 
         def denoise(x_t: Tensor, k: int, at: Tensor = evaluations, x: Tensor = point) -> tuple[Tensor, Tensor]:
@@ -185,10 +187,18 @@ def test_the_command_line_knows_every_solver() -> None:
     assert tuple(SOLVERS) == shared.SOLVERS
 
 
+def test_churn_raises_sigma_as_in_edm() -> None:
+    path, sigma = PATHS["edm"], torch.tensor([80.0, 20.0, 1.0, 0.04, 0.0], dtype=torch.float64)
+    up = path.b(churned(path.from_sigma(sigma), path))
+    assert torch.allclose(up, torch.tensor([80.0, 20 * 2**0.5, 2**0.5, 0.04], dtype=torch.float64))  # S_tmin, S_tmax
+    many = torch.full((201,), float(path.from_sigma(torch.tensor(1.0))), dtype=torch.float64)
+    assert torch.allclose(path.b(churned(many, path)), torch.full((200,), 1.2, dtype=torch.float64))  # 1 + 40 / 200
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_evaluations_are_the_times_that_the_solver_uses(solver: str) -> None:
     times = grid(5, 2.0)
-    evaluations = SOLVERS[solver].evaluations(times)
+    evaluations = SOLVERS[solver].evaluations(times, PATHS["linear"])
     used = []
 
     def denoise(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -271,22 +281,92 @@ def test_grids_against_their_formulas() -> None:
     assert torch.allclose(beta_quantiles(third, 1.0, 1.0), third, atol=1e-6)
 
 
+def two_guesses(calls: list[bool] | None = None) -> guide.Guesses:
+    """The guesses x_t + 1 with the condition, and x_t / 2 without."""
+
+    def guesses(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
+        if calls is not None:
+            calls.append(every)
+        return [x_t + 1, x_t / 2] if every else [x_t + 1]
+
+    return guesses
+
+
 def test_guidance_is_the_known_formula_within_its_interval() -> None:
-    calls = []
+    calls: list[bool] = []
+    times, path = torch.tensor([1.0, 0.5, 0.05]), PATHS["linear"]
+    denoise = guide.guided(two_guesses(calls), guide.Guidance(4.0, (0.1, 0.95)), path, times)
+    x_t = torch.randn(2, 3)
+    for k, wanted in enumerate((x_t + 1, x_t / 2 + 4 * (x_t / 2 + 1), x_t + 1)):
+        x, z = denoise(x_t, k)
+        assert torch.allclose(x, wanted)
+        assert torch.allclose(path.a(times[k]) * x + path.b(times[k]) * z, x_t, atol=1e-5)
+    assert calls == [False, True, False]
+    assert torch.equal(guide.guided(two_guesses(), guide.Guidance(), path, times)(x_t, 1)[0], x_t + 1)
 
-    def predict(x: Tensor, k: int, both: bool) -> Tensor:
-        calls.append(both)
-        return torch.cat([x + 1, x]) if both else x + 1
 
-    times = [1.0, 0.5, 0.05]
-    on = guide.active(times, (0.1, 0.95))
-    assert on == [False, True, False]
-    guided = guide.classifier_free(predict, 4.0, on)
-    x = torch.zeros(2, 3)
-    assert torch.equal(guided(x, 0), x + 1)
-    assert torch.equal(guided(x, 1), x + 4)
-    assert calls == [False, True]
-    assert torch.equal(guide.classifier_free(predict, 1.0, on)(x, 1), x + 1)
+@pytest.mark.parametrize("target", ["velocity", "noise"])
+def test_guiding_the_data_guess_is_guiding_the_prediction(target: str) -> None:
+    """At a given x_t every target is an affine reading of the data guess, so extrapolation commutes with it."""
+    path, t = PATHS["linear"], torch.tensor([0.7], dtype=torch.float64)
+    x_t, cond, uncond = torch.randn(3, 4, 5, dtype=torch.float64)
+
+    def guesses(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
+        return [solve(target, path, x_t, prediction, t[0])[0] for prediction in (cond, uncond)]
+
+    x, z = guide.guided(guesses, guide.Guidance(3.0), path, t)(x_t, 0)
+    wanted = solve(target, path, x_t, uncond + 3 * (cond - uncond), t[0])
+    assert torch.allclose(x, wanted[0])
+    assert torch.allclose(z, wanted[1])
+
+
+def test_composed_conditions_add_up() -> None:
+    path, t, x_t = PATHS["linear"], torch.tensor([0.5]), torch.randn(2, 3)
+
+    def guesses(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
+        return [x_t + 1, x_t + 2, x_t][: None if every else 2]
+
+    both = guide.guided(guesses, guide.Guidance(3.0, weights=(1.0, 0.5)), path, t)
+    assert torch.allclose(both(x_t, 0)[0], x_t + 3 * (1 + 0.5 * 2))
+    outside = guide.guided(guesses, guide.Guidance(3.0, (0.9, 1.0), weights=(1.0, -0.5)), path, t)
+    assert torch.allclose(outside(x_t, 0)[0], x_t + 1 - 0.5 * 2)
+
+
+def test_rescaled_guidance_keeps_the_conditional_spread() -> None:
+    path, t, x_t = PATHS["linear"], torch.tensor([0.5]), torch.randn(2, 3, 8, 8)
+    cond, uncond = torch.randn(2, 2, 3, 8, 8)
+    guesses = lambda x_t, k, every: [cond, uncond]  # noqa: E731
+    spread = [
+        guide.guided(guesses, guide.Guidance(5.0, rescale=share), path, t)(x_t, 0)[0].std((1, 2, 3))
+        for share in (0.0, 1.0)
+    ]
+    assert torch.allclose(spread[1], cond.std((1, 2, 3)), rtol=1e-5)
+    assert (spread[0] > 2 * spread[1]).all()
+
+
+def test_projected_guidance_leaves_out_what_is_parallel() -> None:
+    path, t, x_t = PATHS["linear"], torch.tensor([0.5, 0.4]), torch.randn(1, 64)
+    cond = torch.randn(1, 64)
+    across = torch.randn(1, 64)
+    across = 0.01 * (across - (across * cond).sum() / (cond * cond).sum() * cond)
+    away = cond - across - 0.3 * cond  # small enough across for the bound, were it not for what is parallel
+    denoise = guide.guided(lambda x_t, k, every: [cond, away], guide.Guidance(3.0, method="apg"), path, t)
+    moved = denoise(x_t, 0)[0] - cond
+    assert abs(float((moved * cond).sum())) < 1e-4 * float(cond.norm() * moved.norm())
+    rms = float((cond - away).square().mean().sqrt())
+    assert torch.allclose(moved, 2 * across * min(1, guide.APG_MOST / rms), atol=1e-5)
+    second = denoise(x_t, 1)[0] - cond  # the same difference again, with half of the last one taken off
+    bound = min(1, guide.APG_MOST / (rms / 2))
+    assert torch.allclose(second, 2 * (across / 2) * bound, atol=1e-5)
+
+
+def test_zero_star_fits_the_unconditional_velocity() -> None:
+    path, t = PATHS["linear"], torch.tensor([0.6], dtype=torch.float64)
+    x_t, v = torch.randn(2, 1, 50, dtype=torch.float64)
+    guess = {name: solve("velocity", path, x_t, value, t[0])[0] for name, value in (("x", v), ("away", 0.25 * v))}
+    guesses = lambda x_t, k, every: [guess["x"], guess["away"]]  # noqa: E731
+    x, z = guide.guided(guesses, guide.Guidance(7.0, method="zero_star"), path, t)(x_t, 0)
+    assert torch.allclose(velocity(path, x, z, t), v)  # a quarter of the same direction fits it fully: nothing to add
 
 
 def test_the_mixtures_posterior_is_the_slope_of_its_density() -> None:

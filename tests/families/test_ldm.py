@@ -36,16 +36,16 @@ def test_a_batch_holds_the_pictures_own_codes_and_captions(model: LDM, tmp_path:
     rows = torch.tensor([3, 0, 7])
     batch = source.batch(rows, Draw(0, 3))
     real = pictures.pixels[rows].float() / 127.5 - 1
-    assert torch.allclose(batch["codes"], model.codec().encode(real), atol=1e-4)
-    caption = source.choices[rows, 0]
+    assert torch.allclose(batch["x"], model.codec().encode(real), atol=1e-4)
+    caption = source.captions.choices[rows, 0]
     assert caption.shape == (3,)
     from genctl.data.captions import variants
 
     known = {text for entry in pictures.entries for text, _ in variants(entry)}
     texts = sorted(known)
     for row in range(3):  # whatever form was drawn, its states are those of encoding it alone
-        form = int((Draw(0, 3).uniform(1) >= source.upto[rows]).sum(1)[row])
-        text = texts[int(source.choices[rows[row], form])]
+        form = int((Draw(0, 3).uniform(1) >= source.captions.upto[rows]).sum(1)[row])
+        text = texts[int(source.captions.choices[rows[row], form])]
         states, pooled, _ = model.encode_text(text)
         count = int(batch["present"][row].sum())
         assert count == len(states)

@@ -1,0 +1,369 @@
+"""What all flows share, in pixels or on a codec's codes: the loss, the denoising loop with guidance, walks to noise and
+back (arXiv:2303.00848 is the unified view; diffusion/ has the mathematics).
+
+    training   z ~ N(0, 1), t ~ density:      w(t) |net(x_t, t, condition) - (c x + d z)|^2
+    sampling   x_1 = z(seed) -> solver over guided denoisers -> x_0
+    inversion  x_0 -> solver, backwards -> z
+
+A family adds its network `net`, the shape of its x, how pictures become x and back, and where conditions come from. A
+condition is (states [B, L, T], present [B, L], pooled [B, T]): L slots of vectors, which of them are filled, and one
+vector of the whole; text gives many slots, a class one, and a row without any is unconditional.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genctl import hub
+from genctl.diffusion import guide
+from genctl.diffusion.path import PATHS
+from genctl.diffusion.solve import SOLVERS, Denoiser
+from genctl.diffusion.target import combine, solve, weight
+from genctl.diffusion.time import Density, Spacing, grid, training_times
+from genctl.draws import Draw, PictureNoise
+from genctl.errors import ModelError, UsageError
+from genctl.families.base import Blend, Drawn, Family, Losses, Request, Source
+from genctl.nets import fast
+from genctl.nets.dit import DiT
+from genctl.nets.dit_sample import Loop, PackedBlock, pack
+from genctl.nets.graph import GraphLoop
+from genctl.nets.plain import PlainLoop
+from genctl.nets.text import TextEncoder, Tokenizer, load_text_encoder
+
+NOISE_START = 1 - 1e-3  # a predicted noise says nothing of the data at t = 1, where x_t is that noise
+DATA_END = 1e-3  # where inversion begins: at t = 0 the noise cannot be read from x_t
+Conditions = tuple[Tensor, ...]  # states [B, L, T], present [B, L], pooled [B, T]; or nothing
+AnyLoop = Loop | GraphLoop | PlainLoop
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    path: Literal["linear", "cosine", "vp", "subvp", "ve", "edm"] = "linear"
+    target: Literal["x", "noise", "velocity", "v", "F"] = "velocity"
+    weighting: Literal["unit", "velocity", "elbo", "min-snr", "edm", "sigmoid"] = "unit"
+    density: Density = "logit-normal"
+    density_mean: float = 0.0
+    density_std: float = 1.0
+    shift: float = 1.0  # of training times, towards noise
+    condition_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """What `sample` does unless told otherwise; kept in the model file."""
+
+    steps: int = 20
+    guidance_scale: float = 4.0
+    guidance_interval: tuple[float, float] = (0.1, 0.95)
+    shift: float = 1.0
+    spacing: Spacing = "uniform"
+
+
+class Flow(Family):
+    """Base of flows. A subclass sets `net` and `shape` (of one x), and says `to_x` and `from_x`."""
+
+    net: nn.Module
+    shape: tuple[int, ...]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config, self.pixels = config, config.pixels
+        self.path = PATHS[config.diffusion.path]
+        self.packed: dict[torch.dtype, list[PackedBlock]] = {}
+        self.graphs: dict[tuple[Any, ...], GraphLoop] = {}
+        self.plain: dict[torch.dtype, nn.Module] = {}
+        self.used: dict[str, dict[str, str]] = {}  # the parts that were loaded: name and sha256
+
+    def phases(self) -> dict[str, nn.Module]:
+        return {"model": self.net}
+
+    def compile_parts(self) -> None:
+        if isinstance(self.net, DiT):
+            for block in self.net.blocks:  # equal blocks share one compilation
+                block.compile()
+        else:
+            self.net.compile()
+
+    def to_x(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [-1, 1] -> x [B, *shape]."""
+        raise NotImplementedError
+
+    def from_x(self, x: Tensor) -> Tensor:
+        """x [B, *shape] -> pictures [B, 3, H, W] in [-1, 1]."""
+        raise NotImplementedError
+
+    def noise_shape(self) -> tuple[int, ...]:
+        return self.shape
+
+    def facts(self) -> dict[str, Any]:
+        return {"parts": self.used} if self.used else {}
+
+    # conditions ------------------------------------------------------------------------------------------------------
+    def text(self) -> tuple[Tokenizer, TextEncoder]:
+        """The frozen text encoder, loaded at first use."""
+        if "text" not in self.parts:
+            tensors, header = hub.load_part(self.config.text)
+            self._check_part("text", hub.weights_sha256(hub.resolve(self.config.text, kind="part"), header))
+            encoder = load_text_encoder(tensors).to(self.device).requires_grad_(False).eval()
+            self.parts["text"] = (Tokenizer(header.metadata["tokenizer"]), encoder)
+        return self.parts["text"]
+
+    def _check_part(self, part: str, found: str) -> None:
+        recorded = self.info.get("parts", {}).get(part, {}).get("sha256", found)
+        self.used[part] = {"name": getattr(self.config, part), "sha256": found}
+        if recorded != found:
+            raise ModelError(
+                f"this model was trained with another {part} {getattr(self.config, part)!r} "
+                f"(sha256 {recorded[:12]}, found {found[:12]})"
+            )
+
+    @torch.inference_mode()
+    def encode_text(self, text: str) -> tuple[Tensor, Tensor, bool]:
+        """States [n, T] (n <= slots) and pooled [T] of one text, and whether it was cut; an empty text has n = 0."""
+        tokenizer, encoder = self.text()
+        if not text.strip():
+            width = self.config.net.text_width
+            return torch.zeros(0, width), torch.zeros(width), False
+        ids, mask, cut = tokenizer.encode([text], max_tokens=self.config.net.text_slots)
+        states, pooled = encoder(ids.to(self.device), mask.to(self.device))
+        return states[0, : int(mask.sum())].float().cpu(), pooled[0].float().cpu(), cut[0]
+
+    def cuts(self, prompt: str) -> bool:
+        return self.text()[0].encode([prompt], max_tokens=self.config.net.text_slots)[2][0]
+
+    def conditions(self, prompts: list[str | Blend]) -> Conditions:
+        """The network's conditions of some prompts; each distinct one is encoded once, alone."""
+        slots, learned = self.config.net.text_slots, ("empty_slot", "empty_pooled")
+        empty_slot, empty_pooled = (self.net.get_parameter(name).detach().float().cpu() for name in learned)
+        known: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+        def one(text: str) -> tuple[Tensor, Tensor, Tensor]:
+            if text not in known:
+                states, pooled, _ = self.encode_text(text)
+                filled = torch.cat([states, empty_slot[len(states) :]])
+                known[text] = (filled, torch.arange(slots) < len(states), pooled if len(states) else empty_pooled)
+            return known[text]
+
+        rows = []
+        for prompt in prompts:
+            if isinstance(prompt, str):
+                rows.append(one(prompt))
+            else:  # between two prompts; a slot that only one fills moves to or from the learned empty one
+                (a, in_a, pa), (b, in_b, pb) = one(prompt.start), one(prompt.end)
+                rows.append((torch.lerp(a, b, prompt.share), in_a | in_b, torch.lerp(pa, pb, prompt.share)))
+        return tuple(torch.stack(part).to(self.device) for part in zip(*rows, strict=True))
+
+    # training --------------------------------------------------------------------------------------------------------
+    def training_step(self, batch: dict[str, Tensor], draw: Draw, progress: float) -> Losses:
+        dropped = draw.uniform(1)
+        if "present" in batch:
+            batch = batch | {"present": batch["present"] & (dropped >= self.config.diffusion.condition_dropout)}
+        loss, figures = self._loss(batch, draw)
+        yield "model", loss, figures
+
+    def _loss(self, batch: dict[str, Tensor], draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        config, x = self.config.diffusion, batch["x"]
+        density = (config.density, draw.strata(), config.density_mean, config.density_std)
+        t = training_times(*density, config.shift, self.path)
+        z = draw.normal(*x.shape[1:])
+        conditions = (batch["states"], batch["present"], batch["pooled"]) if "present" in batch else ()
+        prediction = self.net(self._input(self.path.mix(x, z, t), t), t, *conditions)
+        error = (prediction.float() - combine(config.target, self.path, x, z, t)).square().mean((1, 2, 3))  # [B]
+        error = weight(config.weighting, config.target, self.path, t) * error
+        noisy = (t > 0.5).float()
+        by_time = {
+            "loss_clean_half": (error * (1 - noisy)).sum() / (1 - noisy).sum().clamp(min=1),
+            "loss_noisy_half": (error * noisy).sum() / noisy.sum().clamp(min=1),
+        }
+        return error.mean(), by_time
+
+    def _input(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """x_t scaled to the size that a network likes: 1 / sqrt(a^2 + b^2) (EDM's c_in for unit data; 1 where a path
+        preserves variance)."""
+        if self.config.diffusion.path not in ("ve", "edm"):
+            return x_t
+        a, b = self.path.a(t), self.path.b(t)
+        return x_t * torch.rsqrt(a**2 + b**2).reshape(t.shape + (1,) * (x_t.ndim - t.ndim))
+
+    @torch.no_grad()
+    def validation_loss(self, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
+        loss, figures = self._loss(batch, draw)
+        return {"loss": loss} | figures
+
+    def preview(self, source: Source) -> Tensor:
+        prompts: list[str | Blend] = list(getattr(source, "preview_prompts", [""] * 16))
+        with torch.autocast(self.device.type, enabled=False):
+            drawn = list(self.sample(Request(seeds=list(range(len(prompts))), prompts=prompts, packed=False)))
+        return torch.cat([part.pictures for part in drawn if part.final])
+
+    # sampling --------------------------------------------------------------------------------------------------------
+    @torch.inference_mode()
+    def sample(self, request: Request) -> Iterator[Drawn]:
+        """Pictures of the request, `request.chunk` at a time; a preview after each step where `request.preview`."""
+        for start in range(0, len(request.seeds), request.chunk):
+            yield from self._chunk(request, start)
+
+    def _chunk(self, request: Request, start: int) -> Iterator[Drawn]:
+        seeds = request.seeds[start : start + request.chunk]
+        prompts = request.prompts[start : start + request.chunk] or [""] * len(seeds)
+        noise = PictureNoise(seeds, self.shape)
+        begin = noise()
+        begin = begin if request.noise is None else request.noise[start : start + len(seeds)]
+        times = self.times(request)
+        solver = SOLVERS[request.solver]
+        denoise = self.denoiser(request, prompts, solver.evaluations(times, self.path))
+        x_t = self.path.b(times[0]) * begin.to(self.device)
+        if request.image is not None:
+            known = self.to_x(request.image[None]).to(self.device)
+            x_t = x_t + self.path.a(times[0]) * known
+            if request.mask is not None:
+                denoise = self._keeping(denoise, known, request.mask, solver.evaluations(times, self.path))
+        steps = len(times) - 1
+        walk = solver.run(denoise, x_t, times, self.path, lambda: noise().to(self.device))
+        for step, (state, x) in enumerate(walk, 1):
+            x_t = state
+            if request.preview and step < steps:
+                yield Drawn(start, self.from_x(x[:1]), step, steps, final=False)
+        pictures = self.from_x(x_t)
+        if request.image is not None and request.mask is not None:  # what was to be kept is kept exactly
+            pictures = torch.where(request.mask.to(self.device) > 0, pictures, request.image.to(self.device))
+        yield Drawn(start, pictures, steps, steps, final=True)
+
+    def times(self, request: Request) -> Tensor:
+        """The steps + 1 falling times of a request; from `strength` on where a picture is varied."""
+        config = self.config.sampling
+        times = grid(self.steps(request), request.shift or config.shift, config.spacing, self.path)
+        begin = NOISE_START if self.config.diffusion.target == "noise" else 1.0
+        return min(begin, request.strength) * times
+
+    def steps(self, request: Request) -> int:
+        return request.steps or self.config.sampling.steps
+
+    def guidance(self, request: Request) -> guide.Guidance:
+        """How a request is guided, with what it leaves open filled in from the model's own settings."""
+        config = self.config.sampling
+        scale = config.guidance_scale if request.guidance_scale is None else request.guidance_scale
+        if request.guide is None and not self._has_condition(request):
+            scale = 1.0  # nothing to guide by
+        interval = request.guidance_interval or config.guidance_interval
+        weights = (1.0, *(share for _, share in request.also))
+        return guide.Guidance(scale, interval, request.guidance, request.rescale, weights)
+
+    @staticmethod
+    def _has_condition(request: Request) -> bool:
+        """Whether any condition differs from the empty one; then, and only then, is there something to guide."""
+        return bool(request.negative) or bool(request.also) or any(request.prompts)
+
+    def denoiser(self, request: Request, prompts: list[str | Blend], evaluations: Tensor) -> Denoiser:
+        """The guided denoiser of one chunk of pictures, at the times where a solver will evaluate it."""
+        guidance, count = self.guidance(request), len(prompts)
+        rows: list[str | Blend] = [*prompts, *(text for text, _ in request.also for _ in range(count))]
+        needs = request.guide is None and (guidance.scale != 1 or len(request.also) > 0)
+        own = self.guesses(request, [*rows, *[request.negative] * count * needs], count, evaluations)
+        guesses = own
+        if request.guide is not None:
+            if request.guide.shape != self.shape or request.guide.path != self.path:
+                raise UsageError("the guide draws pictures of another size or on another path than the model")
+            weak = request.guide.guesses(request, list(prompts), count, evaluations)
+
+            def guesses(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
+                return own(x_t, k, every) + (weak(x_t, k, False) if every else [])
+
+        return guide.guided(guesses, guidance, self.path, evaluations.to(self.device, torch.float32))
+
+    def guesses(
+        self, request: Request, conditions: list[str | Blend], count: int, evaluations: Tensor
+    ) -> guide.Guesses:
+        """Data guesses of `count` pictures under each of the conditions, which come condition by condition."""
+        times, target = evaluations.to(self.device, torch.float32), self.config.diffusion.target
+        loop = self._loop(request, count, evaluations, self.conditions(conditions) if conditions else ())
+
+        def guess(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
+            predictions = loop(self._input(x_t, times[k]), k, every).split(count)
+            return [solve(target, self.path, x_t, prediction, times[k])[0] for prediction in predictions]
+
+        return guess
+
+    def _loop(self, request: Request, count: int, evaluations: Tensor, conditions: Conditions) -> AnyLoop:
+        """The prepared network of one chunk; on a GPU as a graph, captured once a shape."""
+        dtype = request.dtype or (torch.bfloat16 if fast.bf16_pays(self.device) else torch.float32)
+        shape = (count, *self.shape)
+        if not isinstance(self.net, DiT):
+            return PlainLoop(self._plain(dtype, request.packed), dtype, count, evaluations, *conditions)
+        blocks = self.packed.get(dtype) if request.packed else None
+        if blocks is None:
+            blocks = pack(self.net, dtype)
+            if request.packed:
+                self.packed[dtype] = blocks
+        loop = Loop(self.net, blocks, dtype, shape, evaluations, *conditions)
+        if self.device.type != "cuda" or not request.packed:
+            return loop
+        key = (dtype, shape, loop.rows)
+        if key in self.graphs:
+            return self.graphs[key].take(loop)
+        return self.graphs.setdefault(key, GraphLoop(loop))
+
+    def _plain(self, dtype: torch.dtype, keep: bool) -> nn.Module:
+        """A copy of the network in `dtype`; kept for the next call where its weights stay as they are."""
+        net = self.plain.get(dtype) if keep else None
+        if net is None:
+            net = fast.channels_last(copy.deepcopy(self.net).to(dtype).eval())
+            if keep:
+                self.plain[dtype] = net
+        return net
+
+    def _keeping(self, denoise: Denoiser, known: Tensor, mask: Tensor, evaluations: Tensor) -> Denoiser:
+        """Where the mask is 0 the data guess is the known picture itself. x_t there is then the known data with this
+        sample's noise, at every step, with any solver: inpainting by replacement (arXiv:2011.13456, appendix I.2)."""
+        free = F.adaptive_max_pool2d(mask[None].to(known), self.shape[-2:])
+        times = evaluations.to(known)
+
+        def keeping(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
+            x = torch.lerp(known, denoise(x_t, k)[0], free)
+            return x, (x_t - self.path.a(times[k]) * x) / self.path.b(times[k])
+
+        return keeping
+
+    @torch.inference_mode()
+    def invert(self, pictures: Tensor, prompt: str = "", steps: int | None = None) -> Tensor:
+        """The noise [B, *shape] that would become these pictures [B, 3, H, W]: the probability-flow ODE followed from
+        data to noise by Heun's method, unguided, in float32 (arXiv:2105.05233, section F: DDIM inversion)."""
+        ends = []
+        for picture in pictures.split(1):  # alone: rounding may depend on the batch
+            times = self._inner_times(steps).flip(0)
+            x_t = self.path.a(times[0]) * self.to_x(picture).to(self.device)
+            ends.append(self._follow(x_t, times, prompt) / self.path.b(times[-1]))
+        return torch.cat(ends).float()
+
+    @torch.inference_mode()
+    def from_noise(self, noise: Tensor, prompt: str = "", steps: int | None = None) -> Tensor:
+        """Pictures [B, 3, H, W] of noise [B, *shape]: the same way back, so that little but rounding is lost."""
+        times = self._inner_times(steps)
+        ends = [self._follow(self.path.b(times[0]) * one.to(self.device), times, prompt) for one in noise.split(1)]
+        return self.from_x(torch.cat(ends) / self.path.a(times[-1])).float()
+
+    def _inner_times(self, steps: int | None) -> Tensor:
+        return self.times(Request(seeds=[0], steps=steps)).clamp(min=DATA_END)
+
+    def _follow(self, x_t: Tensor, times: Tensor, prompt: str) -> Tensor:
+        request = Request(seeds=[0], guidance_scale=1.0, dtype=torch.float32)
+        solver = SOLVERS["heun"]
+        denoise = self.denoiser(request, [prompt], solver.evaluations(times, self.path))
+        for state, _ in solver.run(denoise, x_t, times, self.path, lambda: torch.empty(0)):
+            x_t = state
+        return x_t
+
+    def resolved(self, request: Request) -> dict[str, Any]:
+        facts: dict[str, Any] = {"steps": self.steps(request), "solver": request.solver}
+        guidance = self.guidance(request)
+        if guidance.scale != 1 or self._has_condition(request):
+            facts |= {"guidance_scale": guidance.scale, "guidance_interval": list(guidance.interval)}
+            facts |= {"negative": request.negative}
+        return facts

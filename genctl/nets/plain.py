@@ -1,0 +1,28 @@
+"""Any network as a step function for sampling, without preparation: the counterpart of nets/dit_sample.py's `Loop`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class PlainLoop:
+    """One denoising loop over `pictures` pictures by net(x_t, t, *conditions); see `Loop` for the conditions, whose
+    rows are as many as the pictures or a multiple of that. times: [K] evaluation times."""
+
+    def __init__(self, net: nn.Module, dtype: torch.dtype, pictures: int, times: Tensor, *conditions: Tensor) -> None:
+        self.net, self.dtype, self.pictures = net, dtype, pictures
+        device = next(net.parameters()).device
+        self.times = times.to(device, torch.float32)
+        self.conditions = [part.to(dtype) if part.is_floating_point() else part for part in conditions]
+        self.rows = len(self.conditions[0]) if self.conditions else pictures
+
+    def __call__(self, x_t: Tensor, k: int, every: bool) -> Tensor:
+        """x_t [B, ...] at the k-th time -> predictions [B, ...], or for `every` row of the conditions."""
+        rows = self.rows if every else self.pictures
+        x_t = x_t.to(self.dtype).repeat(rows // len(x_t), *[1] * (x_t.ndim - 1))
+        inputs = [x_t, self.times[k].expand(rows), *(part[:rows] for part in self.conditions)]
+        if x_t.device.type != "cpu":
+            return self.net(*inputs).float()
+        # a row at a time: on a CPU a convolution's rounding may depend on the batch that it is in
+        return torch.cat([self.net(*(part[row : row + 1] for part in inputs)) for row in range(rows)]).float()

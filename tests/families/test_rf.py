@@ -1,0 +1,203 @@
+"""Flows in pixel space: conditions by text, class and nothing; both networks; inversion, variation and inpainting."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import shape_folder
+
+from genctl.data.pictures import DataConfig, Pictures, load
+from genctl.draws import Draw
+from genctl.errors import InputError, UsageError
+from genctl.families.base import Blend, Request
+from genctl.families.flow import DiffusionConfig
+from genctl.families.rf import RF, RFConfig
+from genctl.nets.dit import DiTConfig
+from genctl.nets.unet import UNetConfig
+
+UNET = UNetConfig((16, 32), 1, (False, True), head=16, patch=2, text_slots=8)
+DIT = DiTConfig(width=64, depth=2, heads=2, patch=4, text_slots=8)
+
+
+def made(condition: str = "class", architecture: str = "unet", **settings: object) -> RF:
+    torch.manual_seed(0)
+    config = RFConfig(
+        16, condition, ("blue", "red", "green")[: 3 if condition == "class" else 0], architecture=architecture,
+        unet=UNET, dit=DIT, **settings,
+    )  # type: ignore[arg-type]  # fmt: skip
+    model = RF(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def drawn(model: RF, **request: object) -> torch.Tensor:
+    asked = Request(**({"steps": 3, "dtype": torch.float32} | request))  # type: ignore[arg-type]
+    return torch.cat([part.pictures for part in model.sample(asked) if part.final])
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Pictures:
+    return load(shape_folder(tmp_path / "data", 1), 16, DataConfig())
+
+
+@pytest.mark.parametrize("architecture", ["unet", "dit"])
+@pytest.mark.parametrize("condition", ["text", "class", "none"])
+def test_every_condition_trains_and_draws(shapes: Pictures, condition: str, architecture: str) -> None:
+    config = RFConfig(16, condition, architecture=architecture, unet=UNET, dit=DIT)  # type: ignore[arg-type]
+    model = RF(RF.fitted(config, shapes))
+    assert (condition in model.can) == (condition != "none")
+    source = model.source(shapes, torch.device("cpu"))
+    batch = source.batch(torch.tensor([0, 5, 9]), Draw(0, 3))
+    assert torch.equal(batch["x"], shapes.pixels[[0, 5, 9]].float() / 127.5 - 1)
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    losses = []
+    for step in range(25):
+        ((_, loss, _),) = model.training_step(batch, Draw(step, 3), 0.0)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    prompt = {"text": "red circle", "class": "red-circle", "none": ""}[condition]
+    assert drawn(model.eval(), seeds=[1], prompts=[prompt]).shape == (1, 3, 16, 16)
+
+
+def test_classes_are_those_of_the_data_and_their_rows_are_their_own(shapes: Pictures) -> None:
+    config = RF.fitted(RFConfig(16, "class", unet=UNET), shapes)
+    assert len(config.classes) == 8
+    assert "red-circle" in config.classes
+    batch = RF(config).source(shapes, torch.device("cpu")).batch(torch.tensor([4, 11]), Draw(0, 2))
+    named = [config.classes[int(row.argmax())] for row in batch["pooled"]]
+    assert named == [shapes.entries[4].concept, shapes.entries[11].concept]
+    assert torch.equal(batch["states"][:, 0], batch["pooled"])
+
+
+def test_class_conditions() -> None:
+    model = made()
+    _, present, pooled = model.conditions(["red", "", Blend("red", "green", 0.25)])
+    assert pooled.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0.75, 0.25]]
+    assert present.tolist() == [[True], [False], [True]]
+    with pytest.raises(UsageError, match=r"no class 'gren' \(did you mean \"green\"\?\); known: blue, red, green"):
+        model.conditions(["gren"])
+    assert (drawn(model, seeds=[1], prompts=["red"]) - drawn(model, seeds=[1], prompts=["green"])).abs().max() > 1e-3
+
+
+def test_pictures_of_one_class_are_refused(tmp_path: Path) -> None:
+    pictures = load(shape_folder(tmp_path / "data", 1), 16, DataConfig())
+    one = Pictures(pictures.pixels[:1], pictures.entries[:1], "x", pictures.config, [])
+    with pytest.raises(InputError, match="no two classes"):
+        RF.fitted(RFConfig(16, "class", unet=UNET), one)
+
+
+@pytest.mark.parametrize("architecture", ["unet", "dit"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pictures_do_not_depend_on_their_batch(architecture: str, dtype: torch.dtype) -> None:
+    model = made(architecture=architecture)
+    request = {"guidance_scale": 3.0, "dtype": dtype}
+    together = drawn(model, seeds=[1, 2, 3], prompts=["red", "green", ""], **request)
+    alone = drawn(model, seeds=[2], prompts=["green"], **request)
+    assert torch.equal(together[1:2], alone)
+    assert torch.equal(together, drawn(model, seeds=[1, 2, 3], prompts=["red", "green", ""], chunk=2, **request))
+
+
+def test_sampling_is_the_slow_loop() -> None:
+    model, steps, scale = made(), 4, 3.0
+    got = drawn(model, seeds=[5], prompts=["red"], steps=steps, guidance_scale=scale)
+    x = torch.randn(model.shape, generator=torch.Generator().manual_seed(5))[None]
+    cond, uncond = model.conditions(["red"]), model.conditions([""])
+    with torch.no_grad():
+        for index in range(steps):
+            t = 1 - index / steps
+            v = model.net(x, torch.tensor([t]), *cond)
+            if 0.1 <= t <= 0.95:
+                v0 = model.net(x, torch.tensor([t]), *uncond)
+                v = v0 + scale * (v - v0)
+            x = x - v / steps
+    assert torch.allclose(got, x.clamp(-1, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("path", ["linear", "cosine", "vp", "subvp", "ve", "edm"])
+@pytest.mark.parametrize("target", ["x", "noise", "velocity", "v", "F"])
+def test_every_path_and_target_trains_and_draws(shapes: Pictures, path: str, target: str) -> None:
+    config = DiffusionConfig(path=path, target=target, density="uniform")  # type: ignore[arg-type]
+    model = made("none", diffusion=config)
+    batch = model.source(shapes, torch.device("cpu")).batch(torch.arange(8), Draw(0, 8))
+    ((_, loss, _),) = model.training_step(batch, Draw(0, 8), 0.0)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(drawn(model, seeds=[1])).all()
+
+
+def test_noise_and_back_is_the_picture(shapes: Pictures) -> None:
+    """The ODE is invertible; what is lost is the solver's error, which falls with the steps."""
+    model = made("none")
+    pictures = shapes.pixels[:2].float() / 127.5 - 1
+    errors = []
+    for steps in (10, 40):
+        noise = model.invert(pictures, steps=steps)
+        assert noise.shape == pictures.shape
+        errors.append(float((model.from_noise(noise, steps=steps) - pictures).abs().max()))
+    assert errors[1] < 0.01
+    assert errors[1] < errors[0] / 2
+    assert torch.equal(model.invert(pictures[1:], steps=10), model.invert(pictures, steps=10)[1:])
+
+
+def test_a_picture_is_varied_as_far_as_the_strength_goes(shapes: Pictures) -> None:
+    model, image = made("none"), shapes.pixels[3].float() / 127.5 - 1
+    far = [
+        float((drawn(model, seeds=[1], image=image, strength=strength, steps=8) - image).abs().mean())
+        for strength in (0.01, 0.5, 1.0)
+    ]
+    assert far[0] < 0.05
+    assert far[0] < far[1] < far[2]
+
+
+@pytest.mark.parametrize("solver", ["euler", "dpmpp_2m", "ancestral"])
+def test_inpainting_keeps_what_the_mask_keeps(shapes: Pictures, solver: str) -> None:
+    model, image = made("none"), shapes.pixels[3].float() / 127.5 - 1
+    mask = torch.zeros(1, 16, 16)
+    mask[:, :, 8:] = 1
+    got = drawn(model, seeds=[1, 2], image=image, mask=mask, solver=solver, steps=8)
+    assert torch.equal(got[:, :, :, :8], image[:, :, :8].expand(2, -1, -1, -1))
+    assert (got[0, :, :, 8:] - got[1, :, :, 8:]).abs().mean() > 0.05
+
+
+def test_a_weak_guide_is_extrapolated_away_from() -> None:
+    """Autoguidance with scale w is the slow loop over both networks; w = 1 is the model alone."""
+    model, weak = made(), made()
+    with torch.no_grad():
+        for parameter in weak.parameters():
+            parameter.mul_(0.9)
+    alone = drawn(model, seeds=[2], prompts=["red"], guidance_scale=1.0)
+    assert torch.equal(drawn(model, seeds=[2], prompts=["red"], guidance_scale=1.0, guide=weak), alone)
+    got = drawn(model, seeds=[2], prompts=["red"], guidance_scale=2.0, guide=weak, guidance_interval=(0.0, 1.0))
+    x = torch.randn(model.shape, generator=torch.Generator().manual_seed(2))[None]
+    with torch.no_grad():
+        for t in (1.0, 2 / 3, 1 / 3):
+            strong, other = (net(x, torch.tensor([t]), *model.conditions(["red"])) for net in (model.net, weak.net))
+            x = x - (other + 2 * (strong - other)) / 3
+    assert torch.allclose(got, x.clamp(-1, 1), atol=1e-4)
+    with pytest.raises(UsageError, match="another size or on another path"):
+        drawn(model, seeds=[2], guide=made(diffusion=DiffusionConfig(path="vp")))
+
+
+def test_composed_prompts_are_the_slow_sum() -> None:
+    model = made()
+    got = drawn(model, seeds=[2], prompts=["red"], also=[("green", 0.5)], guidance_scale=2.0,
+                guidance_interval=(0.0, 1.0))  # fmt: skip
+    x = torch.randn(model.shape, generator=torch.Generator().manual_seed(2))[None]
+    with torch.no_grad():
+        for t in (1.0, 2 / 3, 1 / 3):
+            red, green, none = (model.net(x, torch.tensor([t]), *model.conditions([p])) for p in ("red", "green", ""))
+            x = x - (none + 2 * ((red - none) + 0.5 * (green - none))) / 3
+    assert torch.allclose(got, x.clamp(-1, 1), atol=1e-4)
+
+
+def test_wrong_shapes_of_networks_are_refused() -> None:
+    with pytest.raises(UsageError, match="64 pixels do not divide by 96"):
+        RF(RFConfig(64, "none", unet=UNetConfig(patch=24)))
+    with pytest.raises(ValueError, match="one entry a level"):
+        RF(RFConfig(64, "none", unet=UNetConfig((16, 16), attention=(True,))))
+    with pytest.raises(UsageError, match='condition = "none" instead'):
+        RF(RFConfig(64, "text", unet=UNetConfig(text="none")))
