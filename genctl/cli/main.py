@@ -92,7 +92,7 @@ def say(message: str, code: int) -> int:
 
 
 def run() -> None:
-    """The console script. Leaves without the interpreter's slow farewell once everything is flushed."""
+    """The process's whole work. Leaves without the interpreter's slow farewell once everything is flushed."""
     code = execute(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -100,7 +100,3 @@ def run() -> None:
     except BrokenPipeError:
         pass
     os._exit(code)
-
-
-if __name__ == "__main__":
-    run()

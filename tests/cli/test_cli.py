@@ -323,6 +323,13 @@ def test_a_fault_is_one_line_and_debug_shows_more(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_an_interrupt_while_the_commands_are_imported(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from genctl.__main__ import run; run()"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (made.returncode, made.stdout, made.stderr) == (130, "", "genctl: interrupted\n")
+
+
 # without torch -------------------------------------------------------------------------------------------------------
 def test_light_commands_do_not_import_torch(models: Path) -> None:
     picture(Path("a.png"))
