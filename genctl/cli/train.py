@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from genctl.data.pictures import Pictures
     from genctl.families.base import Family
 
-TRAINABLE = ("vae", "ldm")
+TRAINABLE = ("vae", "ldm", "rf")
 LINE_SECONDS = 10.0  # between progress lines where stderr is not a terminal
 
 
@@ -96,14 +96,13 @@ def _train(
     if not (train_config.steps or train_config.minutes):
         raise UsageError("say how long: --minutes M or --steps N")
     place = shared.device_of(device)
-    torch.manual_seed(seed)  # of the initial weights
-    try:
-        model = cls(model_config).to(place)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    _check_buildable(cls, model_config)  # before the data are read, which takes its time
     keep_memory()
     pictures = load(data, model_config.pixels, data_config, lambda line: shared.remark(f"genctl: {line}"))
     shared.remark(f"data: {pictures.summary} ({data_config.fit} to {model_config.pixels} px)", quiet)
+    model_config = cls.fitted(model_config, pictures)
+    torch.manual_seed(seed)  # of the initial weights
+    model = cls(model_config).to(place)
     run = Run(folder)
     document = {
         "family": name, "config": config.to_dict(model_config), "train": config.to_dict(train_config),
@@ -132,6 +131,17 @@ def _train(
     verb = f'sample --model {folder} --prompt "..."' if "text" in model.can else f"encode PICTURE --model {folder}"
     shared.remark(f"done: {run.model}; try: genctl {verb}", quiet)
     print(run.model)
+
+
+def _check_buildable(cls: type[Family], model_config: Any) -> None:
+    """Raises UsageError for a configuration of which no network can be made."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            cls(model_config)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def initialise(model: Family, name: str, device: Any) -> None:

@@ -174,7 +174,7 @@ class Flow(Family):
         t = training_times(*density, config.shift, self.path)
         z = draw.normal(*x.shape[1:])
         conditions = (batch["states"], batch["present"], batch["pooled"]) if "present" in batch else ()
-        prediction = self.net(self._input(self.path.mix(x, z, t), t), t, *conditions)
+        prediction = self.net(self.scaled(self.path.mix(x, z, t), t), t, *conditions)
         error = (prediction.float() - combine(config.target, self.path, x, z, t)).square().mean((1, 2, 3))  # [B]
         error = weight(config.weighting, config.target, self.path, t) * error
         noisy = (t > 0.5).float()
@@ -184,7 +184,7 @@ class Flow(Family):
         }
         return error.mean(), by_time
 
-    def _input(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def scaled(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t scaled to the size that a network likes: 1 / sqrt(a^2 + b^2) (EDM's c_in for unit data; 1 where a path
         preserves variance)."""
         if self.config.diffusion.path not in ("ve", "edm"):
@@ -286,7 +286,7 @@ class Flow(Family):
         loop = self._loop(request, count, evaluations, self.conditions(conditions) if conditions else ())
 
         def guess(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
-            predictions = loop(self._input(x_t, times[k]), k, every).split(count)
+            predictions = loop(self.scaled(x_t, times[k]), k, every).split(count)
             return [solve(target, self.path, x_t, prediction, times[k])[0] for prediction in predictions]
 
         return guess

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,18 +9,16 @@ import torch
 from torch import Tensor
 
 from genctl import hub
-from genctl.data.captions import with_style
 from genctl.data.folder import Entry
 from genctl.data.pictures import Pictures
 from genctl.draws import generator
 from genctl.errors import InputError
-from genctl.families.base import Family, Request
+from genctl.families.base import Family
 from genctl.metrics.distance import psnr
 from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
 from genctl.metrics.retrieval import build_gallery, ranks, summary
+from genctl.metrics.samples import Report, draw, prompt_of
 from genctl.nets.lpips import LPIPS
-
-Report = Callable[[int, int], None]
 
 
 @torch.inference_mode()
@@ -62,7 +59,8 @@ def retrieval(
     done, total = 0, sum(map(len, groups.values()))
     for name, chosen in groups.items():
         concepts, styles = [e.concept for e in chosen], [e.style for e in chosen]
-        drawn = draw(model, chosen, request, partial(_report, report, done, total))
+        prompts = [prompt_of(model, entry) for entry in chosen]
+        drawn = draw(model, prompts, request, partial(_report, report, done, total))
         done += len(chosen)
         made = features_of(net, drawn)
         ceiling = real[torch.tensor([row_of[id(entry)] for entry in chosen])]
@@ -76,7 +74,7 @@ def retrieval(
     return out
 
 
-def _report(report: Report, before: int, total: int, count: int) -> None:
+def _report(report: Report, before: int, total: int, count: int, of: int) -> None:
     report(before + count, total)
 
 
@@ -92,17 +90,6 @@ def pairs(entries: list[Entry], most: int) -> dict[str, list[Entry]]:
         order = torch.randperm(len(group), generator=generator("pairs", name))[:most].tolist()
         chosen[name] = [group[index] for index in order]
     return {name: group for name, group in chosen.items() if group}
-
-
-def draw(model: Family, entries: list[Entry], request: dict[str, Any], report: Callable[[int], None]) -> Tensor:
-    """One picture [N, 3, H, W] for each entry's caption with its style; entry i has seed i."""
-    prompts = [with_style(entry.captions[0], entry.style) for entry in entries]
-    parts = []
-    for part in model.sample(Request(seeds=list(range(len(prompts))), prompts=list(prompts), **request)):
-        if part.final:
-            parts.append(part.pictures)
-            report(part.start + len(part.pictures))
-    return torch.cat(parts)
 
 
 def by_style(found: Tensor, styles: list[str]) -> dict[str, float]:

@@ -1,0 +1,104 @@
+"""What many samples say of a generator: how far their features lie from real ones, and whether they are copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genctl.data.captions import with_style
+from genctl.data.folder import Entry
+from genctl.data.pictures import Pictures
+from genctl.draws import generator
+from genctl.errors import InputError
+from genctl.families.base import Family, Request
+from genctl.metrics.distance import frechet, kid, precision_recall
+from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
+
+Report = Callable[[int, int], None]
+COPY = (
+    1 / 3
+)  # nearest over second nearest distance below which a sample counts as a copy (arXiv:2303.09540's criterion)
+
+
+def prompt_of(model: Family, entry: Entry) -> str:
+    """What asks `model` for a picture like this one: its caption with its style, its class, or nothing."""
+    if "text" in model.can:
+        return with_style(entry.captions[0] if entry.captions else "", entry.style)
+    return entry.concept if "class" in model.can else ""
+
+
+def draw(
+    model: Family, prompts: list[str], request: dict[str, Any], report: Report = lambda done, total: None
+) -> Tensor:
+    """One picture [N, 3, H, W] for each prompt; the i-th has seed i."""
+    parts = []
+    for part in model.sample(Request(seeds=list(range(len(prompts))), prompts=list(prompts), **request)):
+        if part.final:
+            parts.append(part.pictures.cpu())
+            report(part.start + len(part.pictures), len(prompts))
+    return torch.cat(parts)
+
+
+def draw_like(model: Family, pictures: Pictures, count: int, request: dict[str, Any], report: Report) -> Tensor:
+    """`count` pictures asked for as `pictures` are described, spread over them by a fixed shuffle."""
+    order = torch.randperm(len(pictures), generator=generator("draw like")).tolist()
+    entries = [pictures.entries[order[index % len(order)]] for index in range(count)]
+    return draw(model, [prompt_of(model, entry) for entry in entries], request, report)
+
+
+def distances(model: Family, made: Tensor, pictures: Pictures) -> dict[str, Any]:
+    """Frechet and kernel distance (x 1000) of samples to the training pictures, with precision and recall; `floor` has
+    what the held-out pictures score against them, as many as there are. Under the name of the extractor: no figure is
+    comparable with Inception's."""
+    net = extractor(model.device)
+    training, held = pictures.split(False), pictures.split(True)
+    real = real_features(net, training)
+    figures: dict[str, Any] = {"extractor": EXTRACTOR} | _against(features_of(net, made), real)
+    if len(held) > 3:
+        figures["floor"] = _against(real_features(net, held), real)
+    return figures
+
+
+def _against(features: Tensor, real: Tensor) -> dict[str, float]:
+    size = min(len(features), len(real), 1000)
+    kernel, _ = kid(features, real, max(1, min(20, 4 * len(real) // size)), size, generator("kernel distance"))
+    precision, recall = precision_recall(real, features)
+    return {
+        "count": len(features), "frechet": round(frechet(features, real), 2), "kernel_x1000": round(1000 * kernel, 3),
+        "precision": round(precision, 3), "recall": round(recall, 3),
+    }  # fmt: skip
+
+
+def memorised(made: Tensor, pictures: Pictures) -> dict[str, Any]:
+    """The share of samples that are near copies of a training picture: whose distance to the nearest one (in pixels) is
+    less than a third of that to the second nearest. Beside it the same for the held-out pictures, which cannot be
+    copies but may have near twins in the set. Raises InputError where there are less than two training pictures."""
+    training, held = pictures.split(False), pictures.split(True)
+    if len(training) < 2:
+        raise InputError("--memorised needs two training pictures or more")
+    figures: dict[str, Any] = _copies(made, training) | {"criterion": "d1 / d2 < 1/3, pixels"}
+    if len(held):
+        figures["held_out"] = _copies(held.pixels.float() / 127.5 - 1, training)
+    return figures
+
+
+def _copies(made: Tensor, training: Pictures) -> dict[str, float]:
+    ratio = nearest_two(made, training)
+    ratio = ratio[:, 0] / ratio[:, 1].clamp(min=1e-12)
+    share, median = float((ratio < COPY).float().mean()), float(ratio.median())
+    return {"count": len(made), "copies": round(share, 4), "median_ratio": round(median, 3)}
+
+
+def nearest_two(made: Tensor, training: Pictures) -> Tensor:
+    """Distances [N, 2] of pictures [N, 3, H, W] to their nearest and second nearest training picture (equal training
+    pictures count once), root mean square over all numbers."""
+    flat = made.flatten(1).float()
+    best = torch.full((len(flat), 2), float("inf"))
+    unique = torch.unique(training.pixels.flatten(1), dim=0)
+    for chunk in unique.split(512):
+        table = torch.cdist(flat, chunk.float() / 127.5 - 1) / flat.shape[1] ** 0.5
+        best = torch.cat([best, table], 1).topk(2, dim=1, largest=False).values
+    return best

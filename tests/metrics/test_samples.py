@@ -1,0 +1,63 @@
+"""Copies are found, and distances order what is near and far."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import shape_folder
+
+from genctl.data.pictures import DataConfig, Pictures, load
+from genctl.families.base import load as load_model
+from genctl.metrics.samples import distances, draw_like, memorised, nearest_two, prompt_of
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Pictures:
+    return load(shape_folder(tmp_path / "data", 2), 32, DataConfig())
+
+
+def test_nearest_two_is_the_slow_search(shapes: Pictures) -> None:
+    made = torch.rand(5, 3, 32, 32) * 2 - 1
+    training = shapes.split(False)
+    real = torch.unique(training.pixels, dim=0).float() / 127.5 - 1
+    assert len(real) < len(training) or len(real) == len(training)
+    slow = torch.stack([(real - one).square().mean((1, 2, 3)).sqrt().sort().values[:2] for one in made])
+    assert torch.allclose(nearest_two(made, training), slow, atol=1e-4)
+
+
+def test_copies_are_found(shapes: Pictures) -> None:
+    training = shapes.split(False)
+    copies = training.pixels[:4].float() / 127.5 - 1 + 0.001 * torch.randn(4, 3, 32, 32)
+    fresh = torch.rand(6, 3, 32, 32) * 2 - 1
+    found = memorised(torch.cat([copies, fresh]), shapes)
+    assert found["copies"] == 0.4
+    assert found["count"] == 10
+    assert found["held_out"]["count"] == len(shapes.split(True))
+
+
+def test_distances_order_near_and_far(shapes: Pictures) -> None:
+    model = load_like()
+    near = shapes.split(True).pixels.float() / 127.5 - 1
+    far = torch.rand(len(near), 3, 32, 32) * 2 - 1
+    close, apart = distances(model, near, shapes), distances(model, far, shapes)
+    assert close["frechet"] == close["floor"]["frechet"]  # they are the held-out pictures themselves
+    assert apart["frechet"] > 2 * close["frechet"]
+    assert apart["kernel_x1000"] > close["kernel_x1000"]
+    assert close["extractor"] == "efficientnet_lite0"
+
+
+def load_like() -> object:
+    class Anything:
+        device = torch.device("cpu")
+
+    return Anything()
+
+
+def test_samples_are_asked_for_as_the_data_are_described(models: Path, shapes: Pictures) -> None:
+    model = load_model("tiny-ldm")
+    assert prompt_of(model, shapes.entries[0]).endswith("style")
+    counts: list[int] = []
+    made = draw_like(model, shapes, 3, {"steps": 1}, lambda done, total: counts.append(done))
+    assert made.shape == (3, 3, 32, 32)
+    assert counts[-1] == 3
+    assert torch.equal(made, draw_like(model, shapes, 3, {"steps": 1}, lambda done, total: None))
