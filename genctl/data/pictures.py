@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,10 +21,11 @@ from genctl.data import cache
 from genctl.data.captions import variants
 from genctl.data.folder import Entry, Listing, scan
 from genctl.draws import Draw, address
-from genctl.errors import InputError
+from genctl.errors import InputError, UsageError
 from genctl.media.pictures import fit, read_picture, to_tensor
 
 Fit = Literal["crop", "pad"]
+MOST_JITTER = 1024  # pixels; each batch is padded by so many on all sides
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class DataConfig:
     held_out: float = 0.05  # share held out by hash of the file name where the folder states no split
     flip: bool = False  # mirror at random: wrong for letters, arrows, clocks
     jitter: int = 0  # shift by up to so many pixels each way, filling with white
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 1:
+            raise UsageError(f"data.held_out is {self.held_out}; it wants a share from 0 to below 1")
+        if not 0 <= self.jitter <= MOST_JITTER:
+            raise UsageError(f"data.jitter is {self.jitter}; it wants 0 to {MOST_JITTER} pixels")
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,14 @@ class Pictures:
 
     def split(self, held_out: bool) -> Pictures:
         """The training or the held-out part."""
-        rows = [row for row, entry in enumerate(self.entries) if entry.held_out == held_out]
+        return self._rows([row for row, entry in enumerate(self.entries) if entry.held_out == held_out])
+
+    def spread(self, most: int) -> Pictures:
+        """At most so many, spread evenly over all."""
+        count = min(most, len(self))
+        return self._rows([index * len(self) // count for index in range(count)])
+
+    def _rows(self, rows: list[int]) -> Pictures:
         entries = [self.entries[row] for row in rows]
         chosen = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
         return Pictures(
@@ -100,13 +114,11 @@ def load(folder: Path, size: int, config: DataConfig, report: Callable[[str], No
     said = [[variants(entry), entry.held_out, entry.weight] for entry in kept]
     captions = hashlib.sha256(json.dumps(said).encode()).hexdigest()
     fingerprint = hashlib.sha256(f"{content}/{size}/{config.fit}/{captions}".encode()).hexdigest()[:16]
-    return Pictures(made["pixels"], kept, fingerprint, config, bad, listing.summary())
+    return Pictures(made["pixels"], kept, fingerprint, config, bad, replace(listing, entries=kept).summary())
 
 
 def _hold_out(listing: Listing, share: float) -> list[Entry]:
     """The folder's own split, or one by hash of the file name; a handful of pictures is too few to hold any out."""
-    from dataclasses import replace
-
     entries = listing.entries
     if any(entry.held_out for entry in entries) or len(entries) < 40:
         return entries

@@ -11,7 +11,7 @@ from genctl.data.captions import variants
 from genctl.data.folder import Entry, scan
 from genctl.data.pictures import DataConfig, PictureSource, augment, load
 from genctl.draws import Draw
-from genctl.errors import InputError
+from genctl.errors import InputError, UsageError
 
 
 def save(path: Path, colour: str = "red") -> None:
@@ -105,6 +105,7 @@ def test_bad_files_are_named_and_left_out(tmp_path: Path) -> None:
     assert len(pictures) == 4
     assert pictures.pixels.shape == (4, 3, 16, 16)
     assert "4.png: not an image" in said[0]
+    assert pictures.summary == "4 pictures, no captions"
     again: list[str] = []
     assert len(load(tmp_path, 16, DataConfig(), again.append)) == 4  # from the cache
     assert again == ["left out: 1 pictures that cannot be read"]
@@ -136,6 +137,17 @@ def test_held_out_by_hash_where_the_folder_says_nothing(tmp_path: Path) -> None:
     assert 3 <= len(pictures.split(True)) <= 24
     assert len(pictures.split(True)) + len(pictures.split(False)) == 60
     assert load(tmp_path, 8, DataConfig(held_out=0.2)).split(True).entries == pictures.split(True).entries
+    assert pictures.summary == f"60 pictures, no captions, {len(pictures.split(True))} held out"
+    few = pictures.spread(7)
+    assert (len(few), few.pixels.shape[0], few.entries[0]) == (7, 7, pictures.entries[0])
+    assert len({entry.file for entry in few.entries}) == 7
+    assert len(pictures.spread(1000)) == 60
+
+
+@pytest.mark.parametrize("values", [{"held_out": 1.5}, {"held_out": -0.1}, {"held_out": 1.0}, {"jitter": -1}])
+def test_data_settings_that_mean_nothing_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=f"data.{next(iter(values))} is"):
+        DataConfig(**values)  # type: ignore[arg-type]
 
 
 def test_augmentation_against_the_slow_way() -> None:
