@@ -14,13 +14,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two small models with random weights, tiny-vae and tiny-ldm, that commands can name through GENCTL_MODELS."""
+    """Small models with random weights, tiny-vae, tiny-ldm and tiny-rf (classes red and green), that commands can name
+    through GENCTL_MODELS."""
     import torch
 
     from genctl.families.base import save
     from genctl.families.ldm import LDM, LDMConfig
+    from genctl.families.rf import RF, RFConfig
     from genctl.families.vae import VAE, NetConfig, VAEConfig
     from genctl.nets.dit import DiTConfig
+    from genctl.nets.unet import UNetConfig
 
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
@@ -28,8 +31,10 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ldm = LDM(
         LDMConfig(32, codec="tiny-vae", channels=2, factor=4, net=DiTConfig(width=64, depth=2, heads=2, text_slots=8))
     )
+    unet = UNetConfig((16, 32), 1, (False, True), head=16)
+    rf = RF(RFConfig(32, "class", ("green", "red"), unet=unet))
     with torch.no_grad():
-        for parameter in [*vae.parameters(), *ldm.net.parameters()]:
+        for parameter in [*vae.parameters(), *ldm.net.parameters(), *rf.net.parameters()]:
             parameter.add_(0.05 * torch.randn_like(parameter))
     before = os.environ.get("GENCTL_MODELS")
     os.environ["GENCTL_MODELS"] = str(folder)
@@ -37,6 +42,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(vae, folder / "tiny-vae.safetensors", kept, {})
     ldm.codec(), ldm.text()
     save(ldm, folder / "tiny-ldm.safetensors", ldm.state_dict(), {})
+    save(rf, folder / "tiny-rf.safetensors", rf.state_dict(), {})
     if before is None:
         del os.environ["GENCTL_MODELS"]
     return folder

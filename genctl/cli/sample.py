@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from genctl.families.base import Family, Request
 
 PROMPT_KEYS = ("prompt", "seed", "n")  # of a JSON line of --prompts
+RECORDED: dict[str, tuple[str, Any]] = {  # setting -> its key in a picture's provenance, and what no key means
+    "model": ("model", "ldm"), "prompt": ("prompt", ""), "class_name": ("class", ""), "cfg": ("guidance_scale", None),
+    "steps": ("steps", None), "seed": ("seed", None), "negative": ("negative", ""), "solver": ("solver", "euler"),
+    "interval": ("guidance_interval", None), "guidance": ("guidance", "cfg"), "rescale": ("rescale", 0.0),
+    "also": ("also", []), "strength": ("strength", None),
+}  # fmt: skip
 MOST_SEED = (1 << 62) - 1
 
 
@@ -35,6 +41,7 @@ def sample(
     context: typer.Context,
     model: shared.Model = "ldm",
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="What to draw.")] = "",
+    class_name: Annotated[str, typer.Option("--class", help="Of a class-conditional model: which class.")] = "",
     cfg: Annotated[float | None, typer.Option("--cfg", "--cfg-scale", help="Guidance scale; 1 = none.")] = None,
     steps: Annotated[int | None, typer.Option(help="Solver steps.", min=1, max=1000)] = None,
     seed: Annotated[
@@ -49,6 +56,21 @@ def sample(
     prompts: Annotated[str | None, typer.Option(help="File or -: a prompt or JSON (prompt, seed, n) a line.")] = None,
     solver: Annotated[str, typer.Option(help=f"One of {', '.join(shared.SOLVERS)}.")] = "euler",
     interval: Annotated[str | None, typer.Option(help="Guide only for t within LOW,HIGH (1 = noise).")] = None,
+    guidance: Annotated[str, typer.Option(help=f"Rule of guidance: {', '.join(shared.GUIDANCE)}.")] = "cfg",
+    rescale: Annotated[
+        float, typer.Option(min=0, max=1, help="Share in which guided contrast is brought back to normal.")
+    ] = 0.0,
+    also: Annotated[
+        list[str] | None, typer.Option("--also", help="A further prompt with its weight, such as hat:0.5 (repeatable).")
+    ] = None,
+    guide: Annotated[
+        str | None, typer.Option(help="A weaker model of the same kind to steer away from (autoguidance).")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Vary this picture instead of starting from noise.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="How far: 1 = anew (default .6; with --mask 1).")
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="Redraw --image where this is white, keep it where black.")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show each step in the terminal.")] = False,
     like: Annotated[Path | None, typer.Option(help="Repeat what made this picture.")] = None,
@@ -60,22 +82,33 @@ def sample(
     no_metadata: shared.NoMetadata = False,
 ) -> None:
     """Draw pictures: genctl sample --model ldm --prompt cat --cfg 4."""
-    settings: dict[str, Any] = {"model": model, "prompt": prompt, "cfg": cfg, "steps": steps, "seed": seed,
-                                "negative": negative, "solver": solver, "interval": _interval(interval)}  # fmt: skip
+    settings: dict[str, Any] = {"model": model, "prompt": prompt, "class_name": class_name, "cfg": cfg, "steps": steps,
+                                "seed": seed, "negative": negative, "solver": solver, "guidance": guidance,
+                                "rescale": rescale, "also": _weighted(also or []), "guide": guide, "strength": strength,
+                                "interval": _interval(interval)}  # fmt: skip
     given = {name for name in settings if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
     if seeds is not None and (given & {"seed"} or count > 1):
         raise UsageError("--seeds says all seeds and how many; leave out --seed and -n")
-    if prompts is not None and (given & {"prompt"} or seeds is not None):
-        raise UsageError("--prompts has the prompts; leave out --prompt and --seeds")
+    if prompts is not None and (given & {"prompt", "class_name"} or seeds is not None):
+        raise UsageError("--prompts has the prompts; leave out --prompt, --class and --seeds")
+    if prompt and class_name:
+        raise UsageError("--prompt or --class, not both: a model takes one of them")
+    if image is None and (mask is not None or strength is not None):
+        raise UsageError("--mask and --strength need the picture that they change: --image")
     if like is not None:
-        settings = _like(like, settings, given)
+        settings = _like(like, settings, given, image)
     from genctl.media.write import refuse_terminal
 
     shared.finite("--cfg", settings["cfg"])
     shared.one_of("--solver", settings["solver"], shared.SOLVERS)
+    shared.one_of("--guidance", settings["guidance"], shared.GUIDANCE)
     jobs = _jobs(settings, seeds, count, prompts)
-    text = any(job.prompt for job in jobs) or settings["cfg"] is not None or bool(negative)
-    shared.require(settings["model"], "sample", text=text)
+    one_class = bool(settings["class_name"])
+    text = not one_class and any(job.prompt for job in jobs)
+    document = shared.require(settings["model"], "sample", text=text, **{"class": one_class})
+    if not {"text", "class"} & set(document.get("can", ["text"])):
+        _refuse_conditions(settings)
+    start = _start(image, mask, settings["strength"])
     results = [names.Result(i, job.seed, job.prompt, settings["model"]) for i, job in enumerate(jobs)]
     paths = [] if output == "-" else names.plan(output, results[:1] if grid else results, force)
     if output == "-":
@@ -83,6 +116,7 @@ def sample(
     family = shared.load(settings["model"], device, quiet)
     _warn_cut(family, [job.prompt for job in jobs], quiet)
     request = _request(settings, jobs, batch, preview, dtype)
+    request = replace(request, **_changes(family, start, settings, device, quiet))
     if settings["seed"] is None and seeds is None:
         shared.remark(f"seed {jobs[0].seed}", quiet)
     _draw(family, request, jobs, settings, paths, grid, as_json, quiet, no_metadata)
@@ -100,7 +134,69 @@ def _interval(text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-def _like(path: Path, settings: dict[str, Any], given: set[str]) -> dict[str, Any]:
+def _refuse_conditions(settings: dict[str, Any]) -> None:
+    """Raise UsageError for options that only a conditional model has a use for."""
+    for name in ("negative", "also"):
+        if settings[name]:
+            raise UsageError(f"--{name}: {settings['model']} takes no condition")
+    if settings["cfg"] is not None and settings["guide"] is None:
+        raise UsageError(f"--cfg: {settings['model']} takes no condition to guide by; --guide names a weaker model")
+
+
+def _weighted(texts: list[str]) -> list[tuple[str, float]]:
+    """`hat:0.5` -> ("hat", 0.5); without a number the weight is 1."""
+    pairs = []
+    for text in texts:
+        words, _, number = text.rpartition(":")
+        try:
+            pairs.append((words, float(number)) if words else (text, 1.0))
+        except ValueError:
+            pairs.append((text, 1.0))
+        shared.finite("--also", pairs[-1][1])
+    return pairs
+
+
+def _start(image: Path | None, mask: Path | None, strength: float | None) -> dict[str, Any]:
+    """The picture to start from, the mask, and how far to go: read before the model is."""
+    if image is None:
+        return {}
+    from genctl.media.pictures import read_picture
+    from genctl.media.stream import read_file
+
+    start: dict[str, Any] = {"image": read_picture(read_file(image), str(image))}
+    if mask is not None:
+        start["mask"] = read_picture(read_file(mask), str(mask))
+        if start["mask"].size != start["image"].size:
+            sizes = ["x".join(map(str, start[name].size)) for name in ("mask", "image")]
+            raise InputError(f"{mask}: is {sizes[0]}, the picture {sizes[1]}; make them one size")
+    return start | {"strength": strength or (0.6 if mask is None else 1.0)}
+
+
+def _changes(
+    family: Family, start: dict[str, Any], settings: dict[str, Any], device: str, quiet: bool
+) -> dict[str, Any]:
+    """What the request takes besides the settings: a picture, a mask, a guide. Raises UsageError where the model
+    cannot."""
+    from genctl.media.pictures import fit, to_float, to_tensor
+
+    changes: dict[str, Any] = {}
+    guide = settings["guide"]
+    if start:
+        for name in ("image", "mask"):
+            if name in start and name not in family.can:
+                raise UsageError(f"--{name}: {settings['model']} cannot start from one")
+        changes = {"image": to_float(to_tensor(fit(start["image"], family.pixels))), "strength": start["strength"]}
+        if "mask" in start:
+            drawn = to_tensor(fit(start["mask"].convert("L").convert("RGB"), family.pixels))
+            changes["mask"] = (drawn[:1] > 127).float()
+    if guide is not None:
+        changes["guide"] = shared.load(guide, device, quiet)
+        if changes["guide"].name != family.name:
+            raise UsageError(f"--guide {guide}: a {changes['guide'].name} model, not {family.name}")
+    return changes
+
+
+def _like(path: Path, settings: dict[str, Any], given: set[str], image: Path | None) -> dict[str, Any]:
     """The settings of the picture at `path`; what was given on the command line wins."""
     from genctl.media.provenance import read_provenance
     from genctl.media.stream import read_file
@@ -118,11 +214,12 @@ def _like(path: Path, settings: dict[str, Any], given: set[str]) -> dict[str, An
         raise InputError(f"{path}: names the model {named!r}; give it with --model if you trust it")
     if document.get("steps") is not None and not 1 <= document["steps"] <= 1000:
         raise InputError(f"{path}: names an impossible number of steps ({document['steps']})")
-    keys = {"model": "model", "prompt": "prompt", "cfg": "guidance_scale", "steps": "steps", "seed": "seed",
-            "negative": "negative", "solver": "solver", "interval": "guidance_interval"}  # fmt: skip
-    defaults = {"model": "ldm", "prompt": "", "cfg": None, "steps": None, "seed": None, "negative": "",
-                "solver": "euler", "interval": None}  # fmt: skip
-    settings = {k: settings[k] if k in given else document.get(name, defaults[k]) for k, name in keys.items()}
+    if document.get("image") and image is None:
+        raise InputError(f"{path}: was made from another picture, which it does not hold; give that with --image")
+    if document.get("guide") and "guide" not in given:
+        raise InputError(f"{path}: was guided by the model {document['guide']!r}; give it with --guide")
+    recorded = {key: document.get(name, default) for key, (name, default) in RECORDED.items()}
+    settings = settings | {key: value for key, value in recorded.items() if key not in given}
     used, _ = shared.describe(settings["model"])
     if shared.hub.check_sha256(used) != document.get("sha256"):
         shared.remark(f"genctl: {settings['model']} is not the file that made {path}; the picture will differ")
@@ -136,9 +233,9 @@ def _jobs(settings: dict[str, Any], seeds: str | None, count: int, prompts: str 
     if prompts is not None:
         return _prompt_jobs(prompts, settings, count)
     if seeds is not None:
-        return [Job(settings["prompt"], seed) for seed in parse_seeds(seeds)]
+        return [Job(settings["prompt"] or settings["class_name"], seed) for seed in parse_seeds(seeds)]
     first = fresh_seed() if settings["seed"] is None else settings["seed"]
-    return [Job(settings["prompt"], first + i) for i in range(count)]
+    return [Job(settings["prompt"] or settings["class_name"], first + i) for i in range(count)]
 
 
 def _prompt_jobs(source: str, settings: dict[str, Any], count: int) -> list[Job]:
@@ -186,6 +283,9 @@ def _request(settings: dict[str, Any], jobs: list[Job], batch: int, preview: boo
         solver=settings["solver"],
         guidance_scale=settings["cfg"],
         guidance_interval=tuple(interval) if interval else None,
+        guidance=settings["guidance"],
+        rescale=settings["rescale"],
+        also=[(str(text), float(share)) for text, share in settings["also"]],
         chunk=batch,
         preview=preview and sys.stderr.isatty(),
         dtype=shared.dtype_of(dtype),
@@ -209,6 +309,7 @@ def _draw(
     from genctl.media.pictures import to_image
 
     resolved = family.resolved(request)
+    condition = "class" if settings["class_name"] else "prompt"
     kept: list[Tensor] = []
     with Progress(len(jobs), quiet) as progress:
         for part in family.sample(request):
@@ -221,12 +322,12 @@ def _draw(
             for offset, picture in enumerate(part.pictures):
                 job, index = jobs[part.start + offset], part.start + offset
                 size = f"{picture.shape[2]}x{picture.shape[1]}"
-                facts = {"prompt": job.prompt, "seed": job.seed, "size": size} | resolved
+                facts = {condition: job.prompt, "seed": job.seed, "size": size} | resolved
                 document = None if no_metadata else shared.made_by(family, settings["model"], **facts)
                 put_out(to_image(picture), paths[index] if paths else None, document, as_json, seed=job.seed)
             progress.advance(len(part.pictures))
     if grid:
-        facts = {"prompt": jobs[0].prompt, "seed": jobs[0].seed, "count": len(jobs)} | resolved
+        facts = {condition: jobs[0].prompt, "seed": jobs[0].seed, "count": len(jobs)} | resolved
         document = None if no_metadata else shared.made_by(family, settings["model"], **facts)
         put_out(write.grid(torch.cat(kept)), paths[0] if paths else None, document, as_json, seed=jobs[0].seed)
 

@@ -39,6 +39,7 @@ NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Do not write in
 # of diffusion/solve.py, which needs torch
 SOLVERS = ("euler", "heun", "heun_churn", "midpoint", "rk4", "dpmpp_2m", "dpmpp_3m",
            "ancestral", "dpmpp_2m_sde", "sde", "predictor_corrector")  # fmt: skip
+GUIDANCE = ("cfg", "apg", "zero_star")  # of diffusion/guide.py
 
 
 def one_of(option: str, value: str, known: Iterable[str]) -> str:

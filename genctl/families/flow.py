@@ -13,6 +13,7 @@ vector of the whole; text gives many slots, a class one, and a row without any i
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -365,5 +366,19 @@ class Flow(Family):
         guidance = self.guidance(request)
         if guidance.scale != 1 or self._has_condition(request):
             facts |= {"guidance_scale": guidance.scale, "guidance_interval": list(guidance.interval)}
-            facts |= {"negative": request.negative}
-        return facts
+            facts |= {"negative": request.negative, "guidance": guidance.method, "rescale": guidance.rescale or None}
+        if request.also:
+            facts["also"] = [list(pair) for pair in request.also]
+        if request.guide is not None:
+            facts["guide"] = request.guide.sha256[:16]
+        if request.image is not None:
+            facts |= {"image": _fingerprint(request.image), "strength": request.strength}
+        if request.mask is not None:
+            facts["mask"] = _fingerprint(request.mask)
+        return {key: value for key, value in facts.items() if value != "cfg"}
+
+
+def _fingerprint(picture: Tensor) -> str:
+    """What identifies a picture's numbers, not its file."""
+    levels = ((picture.cpu().flatten() + 1) * 127.5).round().to(torch.uint8)
+    return hashlib.sha256(bytes(levels.tolist())).hexdigest()[:16]

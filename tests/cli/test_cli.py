@@ -238,7 +238,7 @@ def test_cfg_on_a_model_without_conditions(models: Path, capsys: pytest.CaptureF
     copied = {key: value.clone() for key, value in tensors.items()}
     files.save_tensors(Path("plain.safetensors"), copied, {"genctl": json.dumps(document)})
     code, said = failure(capsys, "sample", "-m", "./plain.safetensors", "--cfg", "3", "-o", "x.png")
-    assert (code, "takes no text condition" in said) == (2, True)
+    assert (code, "takes no condition to guide by" in said) == (2, True)
 
 
 def test_errors_of_input(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -421,7 +421,7 @@ def shipped(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def test_a_model_of_ones_own_with_a_shipped_name(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["models", "--json"]) == 0
     rows = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
-    assert sorted(rows) == ["runs/tiny-vae", "tiny-ldm", "tiny-vae"]
+    assert sorted(rows) == ["runs/tiny-vae", "tiny-ldm", "tiny-rf", "tiny-vae"]
     picture(Path("a.png"))
     remark = "tiny-vae: the shipped model; your own is runs/tiny-vae\n"
     for command in (["encode", "a.png", "-o", "b.safetensors", "--model"], ["info"]):

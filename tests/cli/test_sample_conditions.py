@@ -1,0 +1,117 @@
+"""Classes, composition, guides, variation and inpainting from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from genctl.cli import shared
+from genctl.cli.main import execute
+from genctl.diffusion.guide import RULES
+
+SAMPLE = ["sample", "-q", "--steps", "2"]
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    capsys.readouterr()
+    before = set(Path().rglob("*"))
+    code = execute(list(arguments))
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), set(Path().rglob("*"))) == ("", 1, before)
+    return code, err
+
+
+def drawing(name: str, *options: str) -> bytes:
+    """The pixels of a picture that is drawn with these options."""
+    assert execute([*SAMPLE, *options, "-o", name, "-f"]) == 0
+    return Image.open(name).tobytes()
+
+
+def halves(name: str = "halves.png", size: tuple[int, int] = (32, 32)) -> str:
+    """Black on the left, white on the right."""
+    image = Image.new("RGB", size, "black")
+    image.paste("white", (size[0] // 2, 0, *size))
+    image.save(name)
+    return name
+
+
+def test_the_command_line_knows_every_rule_of_guidance() -> None:
+    assert tuple(RULES) == shared.GUIDANCE
+
+
+def test_classes(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    red = drawing("red.png", "-m", "tiny-rf", "--class", "red", "-s", "1")
+    assert red != drawing("green.png", "-m", "tiny-rf", "--class", "green", "-s", "1")
+    assert red == drawing("again.png", "--like", "red.png")
+    capsys.readouterr()
+    assert execute(["info", "red.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["class"] == "red"
+    code, said = failure(capsys, *SAMPLE, "-m", "tiny-rf", "--class", "gren")
+    assert code == 2
+    assert "no class 'gren' (did you mean \"green\"?); known: green, red" in said
+    code, said = failure(capsys, *SAMPLE, "-m", "tiny-rf", "--prompt", "cat")
+    assert code == 2
+    assert "tiny-rf takes no text condition" in said
+    code, said = failure(capsys, *SAMPLE, "-m", "tiny-ldm", "--class", "red")
+    assert code == 2
+    assert "tiny-ldm takes no class condition" in said
+    assert failure(capsys, *SAMPLE, "-m", "tiny-ldm", "--class", "red", "-p", "cat")[0] == 2
+
+
+def test_rules_of_guidance_change_the_picture_and_are_recorded(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["-m", "tiny-ldm", "-p", "a red cat", "-s", "3", "--cfg", "5"]
+    seen = {drawing("cfg.png", *base)}
+    for index, options in enumerate((["--guidance", "apg"], ["--guidance", "zero_star"], ["--rescale", "0.7"],
+                                     ["--also", "hat:0.5"], ["--also", "hat:-1", "--also", "dog"])):  # fmt: skip
+        pixels = drawing(f"{index}.png", *base, *options)
+        assert pixels not in seen
+        seen.add(pixels)
+        assert drawing("again.png", "--like", f"{index}.png") == pixels
+    code, said = failure(capsys, *SAMPLE, *base, "--guidance", "agp")
+    assert code == 2
+    assert 'did you mean "apg"' in said
+    assert failure(capsys, *SAMPLE, *base, "--also", "hat:nan")[0] == 2
+
+
+def test_a_weaker_model_guides(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["-m", "tiny-rf", "--class", "red", "-s", "3", "--interval", "0,1"]
+    alone = drawing("alone.png", *base, "--cfg", "1")
+    assert drawing("itself.png", *base, "--cfg", "3", "--guide", "tiny-rf") == alone  # away from itself: nowhere
+    code, said = failure(capsys, *SAMPLE, *base, "--guide", "tiny-ldm")
+    assert code == 2
+    assert "--guide tiny-ldm: a ldm model, not rf" in said
+    code, said = failure(capsys, "sample", "--like", "itself.png")
+    assert code == 3
+    assert "give it with --guide" in said
+
+
+def test_variation_and_inpainting(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, mask = halves(), halves("mask.png")
+    base = ["-m", "tiny-rf", "--class", "red", "-s", "3", "--image", picture]
+    near = drawing("near.png", *base, "--strength", "0.05")
+    far = drawing("far.png", *base, "--strength", "1")
+    distance = [
+        sum(abs(a - b) for a, b in zip(pixels, Image.open(picture).tobytes(), strict=True)) for pixels in (near, far)
+    ]
+    assert distance[0] < distance[1] / 2
+    drawing("in.png", *base, "--mask", mask)
+    drawn = Image.open("in.png")
+    assert set(drawn.crop((0, 0, 16, 32)).get_flattened_data()) == {(0, 0, 0)}  # kept, to the last bit
+    assert drawn.crop((16, 0, 32, 32)).tobytes() != Image.open(picture).crop((16, 0, 32, 32)).tobytes()
+    code, said = failure(capsys, "sample", "--like", "near.png")
+    assert code == 3
+    assert "give that with --image" in said
+    assert drawing("again.png", "--like", "near.png", "--image", picture) == near
+    drawing("latent.png", "-m", "tiny-ldm", "-p", "cat", "--image", picture, "--mask", mask)
+    assert set(Image.open("latent.png").crop((0, 0, 16, 32)).get_flattened_data()) == {(0, 0, 0)}
+    halves("small.png", (16, 16))
+    code, said = failure(capsys, *SAMPLE, *base, "--mask", "small.png")
+    assert code == 3
+    assert "small.png: is 16x16, the picture 32x32" in said
+    code, said = failure(capsys, *SAMPLE, "-m", "tiny-rf", "--strength", "0.5")
+    assert code == 2
+    assert "--image" in said
+    assert failure(capsys, *SAMPLE, *base[:-1], "none.png")[0] == 3
