@@ -6,7 +6,7 @@ import secrets
 
 from genctl.errors import UsageError
 
-MOST = 1 << 20  # seeds of one option
+MOST = 1_000_000  # pictures of one call: the plan alone (names, seeds) of more would fill the memory
 
 
 def fresh_seed() -> int:

@@ -23,7 +23,10 @@ CODES = ".safetensors"
 def encode(
     pictures: Annotated[list[str], typer.Argument(help="Pictures, folders, or - for a PNG stream on stdin.")],
     model: shared.Model = "vae",
-    output: shared.Output = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="File, template ({i}; {prompt}: the picture's name), folder/ or -."),
+    ] = None,
     force: shared.Force = False,
     size: Annotated[
         int | None, typer.Option(min=1, help="Crop to this square first (default: the picture's own size).")
@@ -35,17 +38,19 @@ def encode(
     from genctl.media.stream import pictures_from
     from genctl.media.write import refuse_terminal, write_stdout
 
+    shared.one_stdout(output, as_json)
     shared.require(model, "encode")
     if output not in (None, "-") and Path(str(output)).suffix != CODES and not str(output).endswith("/"):
         raise UsageError(f"-o {output}: codes end in {CODES}; give such a name, a folder/, or -")
     if output == "-":
         refuse_terminal()
     sources = list(pictures_from(pictures)) if output != "-" else pictures_from(pictures)
-    paths = _code_paths(output, sources, force) if isinstance(sources, list) else []
+    paths = _code_paths(output, sources, model, force) if isinstance(sources, list) else []
     family = None
     together: list[bytes] = []
     for index, (name, data) in enumerate(sources):
         picture = _picture(data, name, size)
+        shared.remark_large(name, picture.shape[2], picture.shape[1])
         family = family or shared.load(model, device)
         document = _encode(family, model, picture, name)
         if output == "-":
@@ -58,14 +63,17 @@ def encode(
         _write(paths[0], b"".join(together), as_json)
 
 
-def _code_paths(output: str | None, sources: list[tuple[str, bytes]], force: bool) -> list[Path]:
+def _code_paths(output: str | None, sources: list[tuple[str, bytes]], model: str, force: bool) -> list[Path]:
+    """One path a picture, or one for all."""
     stems = [Path(name).stem if name[:5] != "stdin" else "codes" for name, _ in sources]
     if output is None:
         return names.unique([Path(stem + CODES) for stem in stems])
+    paths = [Path(names.fill(output, names.Result(i, i, stem, model))) for i, stem in enumerate(stems)]
     if output.endswith("/") or Path(output).is_dir():
-        paths = names.unique_within([Path(output) / (stem + CODES) for stem in stems])
-    else:
-        paths = [Path(output)]
+        paths = list(names.unique_within(path / (stem + CODES) for path, stem in zip(paths, stems, strict=True)))
+    elif len(set(paths)) == 1:
+        paths = paths[:1]
+    names.refuse_collisions(output, paths, "a folder")
     for path in paths:
         names.check_writable(path, force)
     return paths
@@ -116,6 +124,7 @@ def decode(
     from genctl.cli.sample import put_out
     from genctl.media.pictures import to_image
 
+    shared.one_stdout(output, as_json)
     documents = _documents(codes)
     stream = output == "-"
     listed = documents if stream else list(documents)
@@ -126,6 +135,7 @@ def decode(
         paths = names.plan(output or f"{stem}{'-{i}' if len(listed) > 1 else ''}.png", results, force)
     families: dict[str, Family] = {}
     for index, (tensor, info) in enumerate(listed):
+        shared.remark_large(codes, *reversed(info.get("pixels") or (0, 0)))
         family = _decoder(model or str(info.get("model", "")), info, families, device, given=model is not None)
         channels = getattr(family.config, "channels", None) or family.config.net.latent
         if tensor.ndim != 3 or tensor.shape[0] != channels:

@@ -14,8 +14,9 @@ from genctl.errors import UsageError
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="Model to measure.", autocompletion=shared.complete_models)],
-    data: Annotated[Path, typer.Argument(help="Folder of pictures; its held-out part is used.")],
+    data: Annotated[Path, typer.Argument(help="Folder of pictures; its held-out part is used, if it has one.")],
     most: Annotated[int, typer.Option("--most", help="At most so many pictures of each kind.", min=1)] = 400,
     cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance scale.")] = None,
     steps: Annotated[int | None, typer.Option(help="Solver steps.", min=1)] = None,
@@ -31,6 +32,8 @@ def evaluate(
     can = document.get("can", [])
     if "text" not in can and "encode" not in can:
         raise UsageError(f"eval has no figure yet for a {document.get('family')} model")
+    if "text" not in can:
+        shared.refuse_unused(context, "on a codec, which draws nothing", "cfg", "steps", "solver")
     figures = _measure(model, data, most, {"guidance_scale": cfg, "steps": steps, "solver": solver}, device, quiet)
     document = {"model": model, "sha256": figures.pop("sha256")} | figures
     if as_json:
@@ -53,11 +56,14 @@ def _measure(name: str, folder: Path, most: int, request: dict[str, Any], device
     pictures = load(folder, family.pixels, settings, lambda line: shared.remark(f"genctl: {line}", quiet))
     if recorded.get("fingerprint") not in (None, pictures.fingerprint):
         shared.remark("genctl: not the data that this model was trained on; what is held out here may differ", quiet)
+    held = pictures.split(True)
+    if not len(held):
+        shared.remark(f"genctl: {folder}: nothing is held out; all pictures are measured, also trained ones", quiet)
     if "text" in family.can:
         figures = retrieval(family, pictures, most, request, _progress(quiet))
     else:
-        held = pictures.split(True)
-        figures = {"held_out": len(held) > 0} | reconstruction(family, held if len(held) else pictures)
+        measured = (held if len(held) else pictures).spread(most)
+        figures = {"held_out": len(held) > 0} | reconstruction(family, measured)
     return figures | {"sha256": family.sha256}
 
 

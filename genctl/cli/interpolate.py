@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genctl.cli import shared
-from genctl.errors import UsageError
+from genctl.errors import InputError, UsageError
 from genctl.media import names
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
     from genctl.families.base import Family
 
 ANIMATED = ("gif", "webp")
+LEAST_SIDE = 8  # pixels: one cell of the shipped codec
+MOST_PIXELS = 256_000_000  # of all frames; they are in the memory together, three numbers a pixel
 
 
 def interpolate(
+    context: typer.Context,
     ends: Annotated[list[str] | None, typer.Argument(help="Two pictures or more; with --prompts, prompts.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Default: vae for pictures, ldm otherwise.")
@@ -40,17 +44,22 @@ def interpolate(
 ) -> None:
     """Walk between pictures (or --seeds, --prompts): a strip (.png), a GIF or WebP, or a folder/ of frames."""
     texts, pictures = (ends or [], []) if prompts else ([], ends or [])
-    if bool(ends) == (seeds is not None):
+    if bool(ends) == (seeds is not None) or (prompts and not ends):
         raise UsageError("give pictures (a.png b.png), --prompts cat dog, or --seeds 1,2: one of the three")
+    _refuse_unused(context, bool(pictures), prompts, output)
+    shared.one_stdout(output, as_json)
     shared.finite("--cfg", cfg)
     name = model or ("vae" if pictures else "ldm")
-    shared.require(name, "interpolate", text=bool(texts or prompt))
+    pixels = shared.require(name, "interpolate", text=bool(texts or prompt))["pixels"]
     if seeds is None and len(ends or []) < 2:
         raise UsageError("interpolate wants two ends or more")
     out = output or str(names.unique([Path("interpolation.png")])[0])
-    paths = _paths(out, frames, force)
-    if pictures:
-        drawn, family = _between_pictures(pictures, name, frames, device)
+    images = _read(pictures)
+    size = images[0].size if images else (pixels, pixels)
+    paths = _paths(out, frames, size, force)
+    if images:
+        shared.remark_large(pictures[0], *size)
+        drawn, family = _between_pictures(images, name, frames, device)
     else:
         drawn, family = _between_draws(name, seeds, texts, prompt, seed, cfg, steps, frames, device)
     facts = {"task": "interpolate", "frames": frames, "prompt": prompt or " -> ".join(texts), "seeds": seeds}
@@ -58,27 +67,58 @@ def interpolate(
     _put_out(drawn, paths, out, milliseconds, document, as_json)
 
 
-def _paths(out: str, frames: int, force: bool) -> list[Path]:
+def _refuse_unused(context: typer.Context, pictures: bool, prompts: bool, output: str | None) -> None:
+    if pictures:
+        shared.refuse_unused(context, "between pictures", "cfg", "steps", "seed", "prompt")
+    else:
+        shared.refuse_unused(context, *(("with --prompts", "prompt") if prompts else ("with --seeds", "seed")))
+    if Path(output or "").suffix.lower().removeprefix(".") not in ANIMATED:
+        shared.refuse_unused(context, "without a GIF or WebP (-o walk.gif)", "milliseconds")
+
+
+def _paths(out: str, frames: int, size: tuple[int, int], force: bool) -> list[Path]:
+    from genctl.media import write
+
+    total = frames * size[0] * size[1]
+    if total > MOST_PIXELS:
+        what = f"pictures of {size[0]} x {size[1]} are {total / 1e6:,.0f} megapixels"
+        raise UsageError(f"--frames {frames}: {what}, and at most {MOST_PIXELS // 1_000_000} fit; ask for fewer")
     if out == "-":
         return []
     if out.endswith("/") or Path(out).is_dir() or "{" in out:
         template = out if "{" in out else str(Path(out) / "{i}.png")
         return names.plan(template, [names.Result(i) for i in range(frames)], force)
-    names.format_of(Path(out))
+    form = names.format_of(Path(out))
+    if form in ANIMATED:
+        write.refuse_size(form, *size)
+    else:
+        write.refuse_sheet(form, frames, size, columns=frames)
     names.check_writable(Path(out), force)
     return [Path(out)]
 
 
-def _between_pictures(sources: list[str], name: str, frames: int, device: str) -> tuple[Tensor, Family]:
-    """All are fitted to the first one's size."""
+def _read(sources: list[str]) -> list[Image]:
+    """The pictures, all fitted to the first one's size."""
+    from genctl.media.pictures import read_picture
+    from genctl.media.stream import pictures_from
+
+    images: list[Image] = []
+    for source, data in pictures_from(sources):
+        image = read_picture(data, source)
+        size = images[0].size if images else image.size
+        if min(size) < LEAST_SIDE:
+            what = f"{size[0]} x {size[1]} pixels, and all pictures are fitted to the first one's size"
+            raise InputError(f"{source}: {what}; give one of {LEAST_SIDE} x {LEAST_SIDE} or more first")
+        images.append(image if image.size == size else image.resize(size, 1))
+    return images
+
+
+def _between_pictures(images: list[Image], name: str, frames: int, device: str) -> tuple[Tensor, Family]:
     import torch
 
     from genctl.families.walk import between_pictures
-    from genctl.media.pictures import pad_to, read_picture, to_float, to_tensor
-    from genctl.media.stream import pictures_from
+    from genctl.media.pictures import pad_to, to_float, to_tensor
 
-    images = [read_picture(data, source) for source, data in pictures_from(sources)]
-    images = [image if image.size == images[0].size else image.resize(images[0].size, 1) for image in images]
     family = shared.load(name, device)
     tensors = [pad_to(to_float(to_tensor(image)), getattr(family, "factor", 8)) for image in images]
     width, height = images[0].size

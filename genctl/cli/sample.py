@@ -13,6 +13,7 @@ import typer
 from genctl.cli import shared
 from genctl.errors import InputError, UsageError
 from genctl.media import names
+from genctl.seeds import MOST
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +50,7 @@ def sample(
         typer.Option("--seed", "-s", min=0, max=MOST_SEED, help="Of the first picture; picture i has seed + i."),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds such as 3,7,10-15.")] = None,
-    count: Annotated[int, typer.Option("-n", "--count", help="How many pictures.", min=1)] = 1,
+    count: Annotated[int, typer.Option("-n", "--count", help="How many pictures.", min=1, max=MOST)] = 1,
     output: shared.Output = None,
     force: shared.Force = False,
     negative: Annotated[str, typer.Option("--negative", "--negative-prompt", help="What to steer away from.")] = "",
@@ -86,7 +87,7 @@ def sample(
                                 "seed": seed, "negative": negative, "solver": solver, "guidance": guidance,
                                 "rescale": rescale, "also": _weighted(also or []), "guide": guide, "strength": strength,
                                 "interval": _interval(interval)}  # fmt: skip
-    given = {name for name in settings if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+    given = shared.given(context)
     if seeds is not None and (given & {"seed"} or count > 1):
         raise UsageError("--seeds says all seeds and how many; leave out --seed and -n")
     if prompts is not None and (given & {"prompt", "class_name"} or seeds is not None):
@@ -97,12 +98,13 @@ def sample(
         raise UsageError("--mask and --strength need the picture that they change: --image")
     if like is not None:
         settings = _like(like, settings, given, image)
-    from genctl.media.write import refuse_terminal
+    from genctl.media.write import refuse_sheet, refuse_terminal
 
+    shared.one_stdout(output, as_json)
     shared.finite("--cfg", settings["cfg"])
     shared.one_of("--solver", settings["solver"], shared.SOLVERS)
     shared.one_of("--guidance", settings["guidance"], shared.GUIDANCE)
-    jobs = _jobs(settings, seeds, count, prompts)
+    jobs, drawn = _jobs(settings, seeds, count, prompts)
     one_class = bool(settings["class_name"])
     text = not one_class and any(job.prompt for job in jobs)
     document = shared.require(settings["model"], "sample", text=text, **{"class": one_class})
@@ -110,15 +112,17 @@ def sample(
         _refuse_conditions(settings)
     start = _start(image, mask, settings["strength"])
     results = [names.Result(i, job.seed, job.prompt, settings["model"]) for i, job in enumerate(jobs)]
-    paths = [] if output == "-" else names.plan(output, results[:1] if grid else results, force)
+    paths = [] if output == "-" else names.plan(output, results[:1] if grid else results, force, "a folder or --grid")
+    if grid:
+        refuse_sheet(names.format_of(paths[0]) if paths else "png", len(jobs), (document["pixels"], document["pixels"]))
     if output == "-":
         refuse_terminal()
     family = shared.load(settings["model"], device, quiet)
     _warn_cut(family, [job.prompt for job in jobs], quiet)
     request = _request(settings, jobs, batch, preview, dtype)
     request = replace(request, **_changes(family, start, settings, device, quiet))
-    if settings["seed"] is None and seeds is None:
-        shared.remark(f"seed {jobs[0].seed}", quiet)
+    if drawn:
+        shared.remark(drawn, quiet)
     _draw(family, request, jobs, settings, paths, grid, as_json, quiet, no_metadata)
 
 
@@ -226,30 +230,32 @@ def _like(path: Path, settings: dict[str, Any], given: set[str], image: Path | N
     return settings
 
 
-def _jobs(settings: dict[str, Any], seeds: str | None, count: int, prompts: str | None) -> list[Job]:
-    """What to draw, in order."""
+def _jobs(settings: dict[str, Any], seeds: str | None, count: int, prompts: str | None) -> tuple[list[Job], str]:
+    """What to draw, in order, and the remark that tells a seed which nobody gave."""
     from genctl.seeds import fresh_seed, parse_seeds
 
-    if prompts is not None:
-        return _prompt_jobs(prompts, settings, count)
+    named = settings["prompt"] or settings["class_name"]
     if seeds is not None:
-        return [Job(settings["prompt"] or settings["class_name"], seed) for seed in parse_seeds(seeds)]
-    first = fresh_seed() if settings["seed"] is None else settings["seed"]
-    return [Job(settings["prompt"] or settings["class_name"], first + i) for i in range(count)]
+        return [Job(named, seed) for seed in parse_seeds(seeds)], ""
+    fresh = settings["seed"] is None
+    first = fresh_seed() if fresh else settings["seed"]
+    if prompts is None:
+        return [Job(named, first + i) for i in range(count)], f"seed {first}" if fresh else ""
+    jobs, without = _prompt_jobs(prompts, first, count)
+    return jobs, f"seed {first} for each prompt without one" if fresh and without else ""
 
 
-def _prompt_jobs(source: str, settings: dict[str, Any], count: int) -> list[Job]:
-    """Jobs of a file of prompts, each `count` times; a line that begins with { is a JSON object (prompt, seed, n)."""
-    from genctl.seeds import fresh_seed
-
+def _prompt_jobs(source: str, first: int, count: int) -> tuple[list[Job], int]:
+    """Jobs of a file of prompts, each `count` times from the seed `first` on, and how many lines have no seed of their
+    own; a line that begins with { is a JSON object (prompt, seed, n)."""
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise InputError(f"{source}: not UTF-8 text") from None
-    first = fresh_seed() if settings["seed"] is None else settings["seed"]
     jobs: list[Job] = []
+    without = 0
     for number, line in enumerate(filter(None, map(str.strip, text.splitlines())), 1):
         row: dict[str, Any] = {"prompt": line}
         if line.startswith("{"):
@@ -265,10 +271,13 @@ def _prompt_jobs(source: str, settings: dict[str, Any], count: int) -> list[Job]
         start, copies = row.get("seed", first), row.get("n", count)
         if type(start) is not int or type(copies) is not int or copies < 1:
             raise InputError(f"{source}: line {number}: seed and n are whole numbers")
+        if len(jobs) + copies > MOST:
+            raise InputError(f"{source}: line {number}: more than {MOST:,} pictures in one call")
         jobs += [Job(str(row.get("prompt", "")), start + i) for i in range(copies)]
+        without += "seed" not in row
     if not jobs:
         raise InputError(f"{source}: no prompts")
-    return jobs
+    return jobs, without
 
 
 def _request(settings: dict[str, Any], jobs: list[Job], batch: int, preview: bool, dtype: str) -> Request:

@@ -22,6 +22,8 @@ def complete_models(incomplete: str) -> list[str]:
     return sorted(name for name, _ in hub.listed() if name.startswith(incomplete))
 
 
+LARGE = 16_000_000  # pixels of a picture that a codec works on for half a minute
+
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Name, path or hf://owner/repo.", autocompletion=complete_models)
 ]
@@ -48,6 +50,25 @@ def one_of(option: str, value: str, known: Iterable[str]) -> str:
     if value not in names:
         raise UsageError(f"{option} {value}: not one of {', '.join(names)}{nearest(value, names)}")
     return value
+
+
+def given(context: typer.Context) -> set[str]:
+    """The parameters that the command line itself gives."""
+    return {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+
+
+def refuse_unused(context: typer.Context, where: str, *parameters: str) -> None:
+    """Raise UsageError for the first of these parameters that the command line gives, as it has no effect `where`."""
+    flags = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    for name in parameters:
+        if name in given(context):
+            raise UsageError(f"{flags[name]} has no effect {where}; leave it out")
+
+
+def one_stdout(output: str | None, as_json: bool) -> None:
+    """Raise UsageError where both data and documents about files are asked for on stdout."""
+    if output == "-" and as_json:
+        raise UsageError("--json has no effect with -o -, where stdout has the data itself; leave it out")
 
 
 def finite(option: str, value: float | None) -> None:
@@ -133,6 +154,12 @@ def remark(text: str, quiet: bool = False) -> None:
     """A line on stderr."""
     if not quiet:
         print(text, file=sys.stderr)
+
+
+def remark_large(name: str, width: int, height: int) -> None:
+    """What takes a codec so long with a large picture."""
+    if width * height >= LARGE:
+        remark(f"{name}: {width} x {height}, {width * height / 1e6:.0f} megapixels; this takes a while")
 
 
 def remark_others(name: str, quiet: bool = False) -> None:

@@ -70,10 +70,10 @@ def format_of(path: Path) -> str:
     return form
 
 
-def plan(out: str | None, results: list[Result], force: bool, ending: str = ".png") -> list[Path]:
-    """The path of each result, with nothing written yet. Raises UsageError for a name that cannot work, WorldError for
-    a folder that cannot be written."""
-    own = [f"{safe(result.prompt or result.model)}-{result.seed}{ending}" for result in results]
+def plan(out: str | None, results: list[Result], force: bool, instead: str = "a folder") -> list[Path]:
+    """The path of each result, with nothing written yet. Raises UsageError for a name that cannot work (for several
+    pictures into one file, saying what to give `instead`), WorldError for a folder that cannot be written."""
+    own = [f"{safe(result.prompt or result.model)}-{result.seed}.png" for result in results]
     if out == "":
         raise UsageError("-o: empty; give a file name, a folder, or -")
     if out is None:
@@ -84,16 +84,17 @@ def plan(out: str | None, results: list[Result], force: bool, ending: str = ".pn
         paths = [Path(fill(out, result)) for result in results]
     for path in paths:
         format_of(path)
-    _refuse_collisions(out or "", paths)
+    refuse_collisions(out or "", paths, instead)
     for path in paths:
         check_writable(path, force)
     return paths
 
 
-def _refuse_collisions(out: str, paths: list[Path]) -> None:
+def refuse_collisions(out: str, paths: list[Path], instead: str) -> None:
+    """Raise UsageError where two results would have one name."""
     different = len({str(path).casefold() for path in paths})  # macOS and Windows tell no case apart
     if different == 1 < len(paths):
-        raise UsageError(f"-o {out}: {len(paths)} pictures into one file; put {{i}} in it, or give a folder or --grid")
+        raise UsageError(f"-o {out}: {len(paths)} pictures into one file; put {{i}} in it, or give {instead}")
     if different < len(paths):
         raise UsageError(f"-o {out}: two results would have the same name; put {{i}} or {{seed}} in it")
 

@@ -27,9 +27,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+MOST_SHEET = 64_000_000  # pixels of a sheet of many pictures; a wrong count would fill the memory
+MOST_SIDE = {"webp": 16_383, "jpeg": 65_500, "gif": 65_535}  # pixels, by the formats' own rules
+
+
 def encode_picture(image: Image.Image, form: str, document: dict[str, Any] | None = None) -> bytes:
     """The bytes of one picture in the form "png", "webp" (both lossless), "jpeg" or "gif"; `document` says how it was
     made."""
+    refuse_size(form, *image.size)
     out = io.BytesIO()
     image.save(out, form, **OPTIONS[form], **embed(document, form))
     return out.getvalue()
@@ -54,12 +59,35 @@ def encode_animation(
 def grid(pictures: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
     """Pictures [N, 3, H, W] in reading order on white, `gap` pixels apart; a square by default."""
     count, _, height, width = pictures.shape
-    columns = min(columns or math.ceil(math.sqrt(count)), count)
-    rows = math.ceil(count / columns)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    columns, size = layout(count, (width, height), columns, gap)
+    sheet = Image.new("RGB", size, "white")
     for index, picture in enumerate(pictures):
         sheet.paste(to_image(picture), (index % columns * (width + gap), index // columns * (height + gap)))
     return sheet
+
+
+def layout(count: int, size: tuple[int, int], columns: int | None, gap: int) -> tuple[int, tuple[int, int]]:
+    """Columns, and (width, height) in pixels, of a sheet of `count` pictures of `size`."""
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    rows = math.ceil(count / columns)
+    return columns, (columns * (size[0] + gap) - gap, rows * (size[1] + gap) - gap)
+
+
+def refuse_sheet(form: str, count: int, size: tuple[int, int], columns: int | None = None, gap: int = 2) -> None:
+    """Raise UsageError where so many pictures of `size` make no picture in this format."""
+    _, (width, height) = layout(count, size, columns, gap)
+    what = f"{count} pictures of {size[0]} x {size[1]} in one would be {width} x {height} pixels"
+    if width * height > MOST_SHEET:
+        raise UsageError(f"{what}, more than {MOST_SHEET // 1_000_000} megapixels; ask for fewer, or for one file each")
+    refuse_size(form, width, height, what)
+
+
+def refuse_size(form: str, width: int, height: int, what: str = "") -> None:
+    """Raise UsageError for a picture that the format cannot hold."""
+    most = MOST_SIDE.get(form)
+    if most and max(width, height) > most:
+        what = what or f"a picture of {width} x {height} pixels"
+        raise UsageError(f"{what}, and a side of {form.upper()} has at most {most}; use .png")
 
 
 def strip(pictures: Tensor, gap: int = 0) -> Image.Image:

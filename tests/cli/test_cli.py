@@ -483,3 +483,95 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(models: Path) -> None:
     assert made.returncode == 5
     assert made.stderr == "genctl: hf://owner/name: not in the cache, and the hub cannot be reached\n"
     assert time.monotonic() - began < 10
+
+
+# limits, and options that do nothing --------------------------------------------------------------------------------
+def test_what_cannot_be_one_picture_is_refused_early(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    walk = ["interpolate", "--seeds", "1,2", "-m", "tiny-ldm", "--steps", "1"]
+    cases = {
+        ("sample", "-m", "tiny-ldm", "-n", "1000000000", "--grid"): "-n",
+        ("sample", "-m", "tiny-ldm", "-n", "1000001", "-o", "-"): "-n",
+        ("sample", "-m", "tiny-ldm", "-n", "100000", "--grid"): "more than 64 megapixels",
+        (*walk, "--frames", "1000000000"): "megapixels",
+        (*walk, "--frames", "100000", "-o", "a.png"): "more than 64 megapixels",
+        (*walk, "--frames", "2000", "-o", "a.jpg"): "at most 65500; use .png",
+    }
+    for arguments, message in cases.items():
+        code, said = failure(capsys, *arguments)
+        assert (code, message in said) == (2, True), (arguments, code, said)
+    Path("p.txt").write_text('{"prompt": "cat", "n": 1000000}\ndog\n')
+    code, said = failure(capsys, "sample", "-m", "tiny-ldm", "--prompts", "p.txt")
+    assert (code, "line 2: more than 1,000,000 pictures" in said) == (3, True)
+
+
+def test_options_without_effect_are_refused(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(Path("a.png"))
+    between = ["interpolate", "a.png", "a.png", "-m", "tiny-vae"]
+    cases = {
+        (*between, "--cfg", "3"): "--cfg has no effect between pictures",
+        (*between, "--steps", "3"): "--steps",
+        (*between, "--seed", "0"): "--seed",
+        (*between, "-p", "cat"): "--prompt",
+        (*between, "--ms", "40", "-o", "a.png", "-f"): "--ms",
+        ("interpolate", "--seeds", "1,2", "--seed", "3"): "--seed has no effect with --seeds",
+        ("interpolate", "--prompts", "cat", "dog", "-p", "fox"): "--prompt has no effect with --prompts",
+        ("interpolate", "--prompts", "--seeds", "1,2"): "one of the three",
+        (*between, "--json", "-o", "-"): "--json has no effect with -o -",
+        (*SAMPLE, "--json", "-o", "-"): "--json",
+        ("encode", "a.png", "-m", "tiny-vae", "--json", "-o", "-"): "--json",
+        ("decode", "a.safetensors", "--json", "-o", "-"): "--json",
+        ("eval", "tiny-vae", "data", "--cfg", "3"): "--cfg has no effect on a codec",
+    }
+    for arguments, message in cases.items():
+        code, said = failure(capsys, *arguments)
+        assert (code, message in said) == (2, True), (arguments, code, said)
+
+
+def test_a_walk_from_a_picture_of_one_pixel_is_refused(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(Path("dot.png"), (1, 1))
+    picture(Path("a.png"))
+    code, said = failure(capsys, "interpolate", "dot.png", "a.png", "-m", "tiny-vae")
+    assert (code, "dot.png: 1 x 1 pixels" in said) == (3, True)
+    assert execute(["interpolate", "a.png", "dot.png", "-m", "tiny-vae", "--frames", "2"]) == 0
+
+
+def test_a_large_picture_is_announced(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("genctl.cli.shared.LARGE", 60 * 40)
+    picture(Path("small.png"))
+    picture(Path("large.png"), (60, 40))
+    assert execute(["encode", "small.png", "large.png", "-m", "tiny-vae", "-o", "c/"]) == 0
+    assert capsys.readouterr().err == "large.png: 60 x 40, 0 megapixels; this takes a while\n"
+    assert execute(["decode", "c/large.safetensors", "-o", "b.png"]) == 0
+    assert "60 x 40" in capsys.readouterr().err
+
+
+def test_codes_go_where_the_template_says(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "b.png"):
+        picture(Path(name))
+    encode = ["encode", "a.png", "b.png", "-m", "tiny-vae", "-o"]
+    assert execute([*encode, "x/{i}.safetensors"]) == 0
+    assert execute([*encode, "{model}/{prompt}.safetensors"]) == 0
+    assert execute([*encode, "both.safetensors"]) == 0  # one document after another
+    made = ["x/0.safetensors", "x/1.safetensors", "tiny-vae/a.safetensors", "tiny-vae/b.safetensors",
+            "both.safetensors"]  # fmt: skip
+    assert capsys.readouterr().out.split() == made
+    assert Path(made[4]).read_bytes() == Path(made[0]).read_bytes() + Path(made[1]).read_bytes()
+    code, said = failure(capsys, *encode, "{seeed}.safetensors")
+    assert (code, 'did you mean "seed"' in said) == (2, True)
+    code, said = failure(capsys, "decode", "both.safetensors", "-o", "one.png")
+    assert (code, "--grid" in said, "put {i} in it, or give a folder" in said) == (2, False, True)
+
+
+def test_a_seed_is_announced_where_it_was_drawn_and_used(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.txt").write_text('{"prompt": "cat", "seed": 7}\n')
+    Path("some.txt").write_text('{"prompt": "cat", "seed": 7}\ndog\n')
+    draw = [*SAMPLE, "--prompts"]
+    assert execute([*draw, "own.txt", "-o", "a/"]) == 0
+    assert capsys.readouterr().err == ""
+    assert execute([*draw, "some.txt", "-o", "b/", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == f"seed {json.loads(out.splitlines()[1])['seed']} for each prompt without one\n"
+    assert execute([*draw, "some.txt", "--seed", "3", "-o", "c/"]) == 0
+    assert capsys.readouterr().err == ""

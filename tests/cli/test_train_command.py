@@ -78,6 +78,19 @@ def test_eval_of_a_codec_and_of_a_text_model(capsys: pytest.CaptureFixture[str])
     assert 0 <= said["held_out"]["ceiling"]["top1"] <= 1
 
 
+def test_eval_of_a_codec_says_how_many_and_of_what(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["eval", "tiny-vae", "data", "--most", "2", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["count"], json.loads(out)["held_out"], err) == (2, True, "")
+    for name in ("a.png", "b.png", "c.png"):
+        Path("flat").mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), "red").save(Path("flat") / name)
+    assert execute(["eval", "tiny-vae", "flat", "--most", "2", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["count"], json.loads(out)["held_out"]) == (2, False)
+    assert "flat: nothing is held out" in err
+
+
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_130() -> None:
     command = [sys.executable, "-m", "genctl", *VAE, "--minutes", "5"]

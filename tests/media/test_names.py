@@ -91,7 +91,7 @@ def test_templates_are_filled() -> None:
     ("a-{sed}.png", r'unknown field \{sed\} \(did you mean "seed"\?\); known: \{seed\}, \{i\}, \{prompt\}, \{model\}'),
     ("{}.png", "unknown field"), ("{0.__class__}.png", "unknown field"), ("{seed!r}.png", "unknown field"),
     ("a.bmp", r"unknown ending '\.bmp'; use \.png, \.webp"), ("a", "unknown ending ''"), ("", "empty"),
-    ("a.png", r"2 pictures into one file; put \{i\} in it, or give a folder or --grid"),
+    ("a.png", r"2 pictures into one file; put \{i\} in it, or give a folder$"),
     ("x" * 252 + "{i}.png", "at most 255 bytes"), ("a\0{i}.png", "none of them zero"),
 ])  # fmt: skip
 def test_names_that_cannot_work(out: str, words: str) -> None:

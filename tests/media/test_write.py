@@ -15,7 +15,17 @@ from genctl import files
 from genctl.errors import UsageError, WorldError
 from genctl.media.pictures import read_picture, to_image
 from genctl.media.stream import split_pngs
-from genctl.media.write import Writer, encode_animation, encode_picture, grid, strip, write_picture, write_stdout
+from genctl.media.write import (
+    MOST_SIDE,
+    Writer,
+    encode_animation,
+    encode_picture,
+    grid,
+    refuse_sheet,
+    strip,
+    write_picture,
+    write_stdout,
+)
 
 
 def noise(seed: int = 0, width: int = 21, height: int = 13) -> Image.Image:
@@ -122,3 +132,20 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         write_picture(path, noise(1))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("form", MOST_SIDE)
+def test_a_side_that_a_format_cannot_hold_is_refused_and_the_longest_one_is_written(form: str) -> None:
+    most = MOST_SIDE[form]
+    assert encode_picture(Image.new("RGB", (most, 1)), form)
+    with pytest.raises(UsageError, match=f"a side of {form.upper()} has at most {most}"):
+        encode_picture(Image.new("RGB", (1, most + 1)), form)
+    refuse_sheet(form, 3, (most // 3 - 1, 1), columns=3, gap=0)
+    with pytest.raises(UsageError, match=f"at most {most}"):
+        refuse_sheet(form, 4, (most // 3, 1), columns=4)
+
+
+def test_a_sheet_of_more_than_64_megapixels_is_refused() -> None:
+    refuse_sheet("png", 64, (1000, 1000), gap=0)
+    with pytest.raises(UsageError, match="more than 64 megapixels"):
+        refuse_sheet("png", 65, (1000, 1000))
