@@ -13,6 +13,7 @@ import typer
 from genctl import __version__, config
 from genctl.cli import shared
 from genctl.errors import InputError, UsageError
+from genctl.train.run import Run
 
 if TYPE_CHECKING:
     from genctl.data.pictures import Pictures
@@ -31,7 +32,9 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="Settings to begin from (default: gpu if there is one, else cpu).")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Train for so long, over all resumes.", min=0.0)] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Train for so long, over all resumes; more goes on.", min=0.0)
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.", min=1)] = None,
     init: Annotated[str | None, typer.Option(help="Begin from this model's weights.")] = None,
     sets: Annotated[
@@ -53,8 +56,11 @@ def train(
         resolved = dict(zip(("model", "train", "data"), map(config.to_dict, _configs(model, values)), strict=True))
         print(json.dumps(resolved, indent=1))
         return
-    run_folder = output or Path("runs") / model
-    _train(model, values, data, run_folder, init, seed, threads, override, device, quiet)
+    run = Run(output or Path("runs") / model)
+    run.check()
+    if init and not run.states():
+        _check_init(init, model)
+    _train(model, values, data, run, init, seed, threads, override, device, quiet)
 
 
 def _default_preset(family: str, device: str) -> str:
@@ -75,7 +81,7 @@ def _values(family: str, preset: str, minutes: float | None, steps: int | None, 
 
 
 def _train(
-    name: str, values: dict[str, Any], data: Path, folder: Path, init: str | None, seed: int, threads: int | None,
+    name: str, values: dict[str, Any], data: Path, run: Run, init: str | None, seed: int, threads: int | None,
     override: bool, device: str, quiet: bool,
 ) -> None:  # fmt: skip
     import torch
@@ -85,7 +91,6 @@ def _train(
     from genctl.nets.fast import keep_memory
     from genctl.train.loop import Trainer
     from genctl.train.optim import check
-    from genctl.train.run import Run
 
     if threads:
         torch.set_num_threads(threads)
@@ -103,19 +108,22 @@ def _train(
     model_config = cls.fitted(model_config, pictures)
     torch.manual_seed(seed)  # of the initial weights
     model = cls(model_config).to(place)
-    run = Run(folder)
     document = {
         "family": name, "config": config.to_dict(model_config), "train": config.to_dict(train_config),
         "data": config.to_dict(data_config) | {"fingerprint": pictures.fingerprint}, "seed": seed, "init": init,
         "parts": cls.part_hashes(model_config), "version": __version__,
     }  # fmt: skip
+    captioned = any(entry.captions or entry.tags for entry in pictures.entries)
+    if "text" in model.can and not captioned:
+        how = "name class folders, put a .txt beside each picture, or a metadata.jsonl"
+        shared.remark(f"genctl: {data}: no captions, so the model will not know any prompt; {how}", quiet)
     training, held = pictures.split(False), pictures.split(True)
     if not len(training):
         raise InputError(f"{data}: every picture is held out; nothing is left to train on")
     with run.locked():
         resumed = run.begin(document, override)
         if init and not resumed:
-            initialise(model, init, place)
+            initialise(model, init, place, quiet)
         source = model.source(training, place)
         held_out = model.source(held, place) if len(held) else None
         trainer = Trainer(
@@ -123,13 +131,14 @@ def _train(
         )
         if resumed:
             trainer.resume()
-            shared.remark(f"resuming {folder} at step {trainer.step}", quiet)
+            shared.remark(f"resuming {run.folder} at step {trainer.step}", quiet)
         _say_plan(model, trainer.autocast, place, train_config, quiet)
         facts = _facts(pictures, data, document)
         with Display(quiet) as display:
             trainer.train(lambda: facts, display.show)
-    verb = f'sample --model {folder} --prompt "..."' if "text" in model.can else f"encode PICTURE --model {folder}"
-    shared.remark(f"done: {run.model}; try: genctl {verb}", quiet)
+    verb = "sample" if "sample" in model.can else "encode PICTURE"
+    prompt = ' --prompt "..."' if "text" in model.can and captioned else ""
+    shared.remark(f"done: {run.model}; try: genctl {verb} --model {run.folder}{prompt}", quiet)
     print(run.model)
 
 
@@ -144,19 +153,30 @@ def _check_buildable(cls: type[Family], model_config: Any) -> None:
         raise UsageError(str(error)) from None
 
 
-def initialise(model: Family, name: str, device: Any) -> None:
+def _check_init(name: str, family: str) -> None:
+    """Raises ModelError for no model, and UsageError for one of another family; without torch."""
+    _, document = shared.describe(name)
+    if document["family"] != family:
+        raise UsageError(f"--init {name}: a model of family {document['family']}, not {family}")
+
+
+def initialise(model: Family, name: str, device: Any, quiet: bool) -> None:
     """Start from another model's weights: tensors of the same name and shape are taken, and their share is said."""
     from genctl import files, hub
+    from genctl.families.base import kept
 
-    tensors, header = files.load_tensors(hub.resolve(name))
-    if header.document.get("family") != model.name:
-        raise UsageError(f"--init {name}: of family {header.document.get('family')}, not {model.name}")
-    own = model.state_dict()
+    tensors, _ = files.load_tensors(hub.resolve(name))
+    shared.remark_others(name, quiet)
+    own = kept(model, model.state_dict())
     fitting = {key: value for key, value in tensors.items() if key in own and own[key].shape == value.shape}
     if not fitting:
         raise UsageError(f"--init {name}: none of its tensors fits this configuration")
     model.load_state_dict({key: value.to(device).float() for key, value in fitting.items()}, strict=False)
-    shared.remark(f"from {name}: {len(fitting)} of {len(own)} tensors")
+    share = f"{len(fitting)} of {len(own)} tensors"
+    if 2 * len(fitting) < len(own):
+        shared.remark(f"genctl: --init {name}: only {share} fit this configuration; all others begin at random", quiet)
+    else:
+        shared.remark(f"from {name}: {share}", quiet)
 
 
 def _say_plan(model: Family, autocast: Any, device: Any, train_config: Any, quiet: bool) -> None:
@@ -232,7 +252,8 @@ class Display:
         self.before = (now, row["images"])
         left = row["minutes"] * (1 / max(row["progress"], 1e-6) - 1)
         figures = " ".join(f"{k} {v:.3f}" for k, v in row.items() if k in ("loss", "psnr", "lpips", "norm"))
-        return f"step {row['step']} {row['progress']:.0%} {figures} {self.speed:.0f} images/s, {left:.0f} min left"
+        speed = f" {self.speed:.{0 if self.speed >= 10 else 1}f} images/s" if self.speed else ""
+        return f"step {row['step']} {row['progress']:.0%} {figures}{speed}, {left:.0f} min left"
 
     def _print(self, line: str) -> None:
         if self.console:

@@ -31,6 +31,7 @@ except ImportError:  # Windows
     fcntl = None
 
 KEPT_STATES = 2
+LENGTH = ("steps", "minutes")  # of `train`: a longer one goes on with the same run
 
 
 class Run:
@@ -40,26 +41,32 @@ class Run:
         self.folder = folder
         self.model = folder / "model.safetensors"
 
+    def check(self) -> None:
+        """Raise UsageError where the folder cannot be a run's, before anything is read or written."""
+        above = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        if not above.is_dir():
+            raise UsageError(f"-o {self.folder}: {above} is a file; give a folder for the run")
+        if not (self.folder / "run.json").exists() and any(other.name != "lock" for other in self.folder.glob("*")):
+            raise UsageError(f"-o {self.folder}: not empty and not a run; give another folder")
+
     def begin(self, document: dict[str, Any], override: bool) -> bool:
-        """Create the folder, or check that `document` is what the run began with. True when there is a state to resume.
+        """Create the folder, or check that `document` is what the run began with (its length may have grown). True when
+        there is a state to resume.
 
         Raises UsageError that shows the differences, unless `override`.
         """
+        self.check()
         path = self.folder / "run.json"
         for leftover in (*self.folder.glob(".state-*"), *self.folder.glob(".model.safetensors.*")):
             leftover.unlink(missing_ok=True)  # of a write that was killed
         if path.exists() and self.states():
             old = json.loads(path.read_text(encoding="utf-8"))
-            changed = list(differences(old, document))
+            changed = list(differences(lengthened(old, document), document))
             if changed and not override:
                 raise UsageError(
                     f"{self.folder}: this run was begun otherwise ({'; '.join(changed[:4])}); "
                     "give the same settings to resume, --override to go on with these, or another -o"
                 )
-            if not changed:
-                return bool(self.states())
-        elif not path.exists() and any(other.name != "lock" for other in self.folder.glob("*")):
-            raise UsageError(f"{self.folder}: not empty and not a run; give another -o")
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_whole(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
         return bool(self.states())
@@ -116,6 +123,14 @@ class Run:
             file.flush()
             yield
             file.truncate(0)
+
+
+def lengthened(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """`old` with the length of `new`, where that is longer in the same measure: the schedule stretches, no more."""
+    before, after = old.get("train", {}), new.get("train", {})
+    lengths = [(before.get(key), after.get(key)) for key in LENGTH]
+    grown = all(b >= a if a is not None and b is not None else a is b for a, b in lengths)
+    return old | {"train": before | {key: after[key] for key in LENGTH if key in after}} if grown and after else old
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:

@@ -1,6 +1,7 @@
 """genctl train as a user runs it: a run folder that is a model name, resumed by the same command."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from helpers import shape_folder
 from PIL import Image
 
 from genctl.cli.main import execute
+from genctl.cli.train import Display
 from genctl.train.run import Run
 
 VAE = ["train", "data", "--model", "vae", "--preset", "tiny", "--threads", "1", "-o", "runs/codec",
@@ -38,9 +40,16 @@ def test_train_encode_with_it_and_resume(capsys: pytest.CaptureFixture[str]) -> 
     assert said["data"]["pictures"] == 16
     assert execute([*VAE, "--steps", "3"]) == 0  # done already: nothing to do, nothing broken
     assert "resuming runs/codec at step 3" in capsys.readouterr().err
-    assert execute([*VAE, "--steps", "4"]) == 2
-    assert "train.steps: 3 -> 4" in capsys.readouterr().err
-    assert execute([*VAE, "--steps", "4", "--override"]) == 0
+    assert execute([*VAE, "--steps", "2"]) == 2
+    assert "train.steps: 3 -> 2" in capsys.readouterr().err
+    assert execute([*VAE, "--minutes", "9"]) == 2
+    assert "train.minutes: null -> 9.0" in capsys.readouterr().err
+    assert execute([*VAE, "--steps", "4", "--set", "train.clip=2.0"]) == 2
+    said = capsys.readouterr().err
+    assert "train.clip: 1.0 -> 2.0" in said
+    assert "train.steps" not in said
+    assert execute([*VAE, "--steps", "4"]) == 0  # longer: goes on
+    assert json.loads(Path("runs/codec/run.json").read_text())["train"]["steps"] == 4
     rows = [json.loads(line) for line in Path("runs/codec/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [3, 4]
 
@@ -54,8 +63,48 @@ def test_train_a_text_model_and_draw(capsys: pytest.CaptureFixture[str]) -> None
         == 0
     )
     assert "from runs/mine" in capsys.readouterr().err
-    assert execute(["train", "data", "--model", "vae", "--preset", "tiny", "--steps", "1", "--init", "runs/mine"]) == 2
-    assert "of family ldm, not vae" in capsys.readouterr().err
+    other = [*LDM, "-o", "runs/other", "--steps", "1", "--set", "model.net.width=64", "--init", "runs/mine"]
+    assert execute(other) == 0
+    assert "genctl: --init runs/mine: only" in capsys.readouterr().err
+    shutil.rmtree("runs/mine")
+    assert execute(other) == 0  # resumed, which needs no beginning
+    assert "--init" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "code", "words"), [
+    (["--init", "tiny-ldm"], 2, "--init tiny-ldm: a model of family ldm, not vae"),
+    (["--init", "tiny-va"], 4, 'did you mean "tiny-vae"'),
+    (["--init", "minilm"], 4, "unknown model 'minilm'"),
+    (["-o", "file"], 2, "is a file; give a folder for the run"),
+    (["-o", "file/run"], 2, "is a file; give a folder for the run"),
+    (["-o", "data"], 2, "-o data: not empty and not a run"),
+    (["--set", "data.held_out=1.5"], 2, "data.held_out is 1.5"),
+    (["--set", "data.jitter=-1"], 2, "data.jitter is -1"),
+])  # fmt: skip
+def test_what_cannot_be_trained_is_said_before_the_data_are_read(
+    options: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").touch()
+    before = set(Path().rglob("*"))
+    assert execute([*VAE, "--steps", "1", *options]) == code
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), words in err) == ("", 1, True), err
+    assert set(Path().rglob("*")) == before
+
+
+def test_pictures_without_captions_make_a_model_without_prompts(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data/metadata.jsonl").unlink()
+    assert execute([*LDM, "--steps", "1"]) == 0
+    err = capsys.readouterr().err
+    assert "genctl: data: no captions, so the model will not know any prompt" in err
+    assert err.endswith("try: genctl sample --model runs/mine\n")
+
+
+def test_the_speed_is_shown_once_it_is_known() -> None:
+    display = Display(quiet=False)
+    row = {"step": 20, "minutes": 1.0, "progress": 0.5, "loss": 0.25, "images": 100}
+    assert display._line(row, 10.0) == "step 20 50% loss 0.250, 1 min left"
+    assert "0.4 images/s" in display._line(row | {"images": 102}, 15.0)
 
 
 def test_a_data_set_that_changed_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
