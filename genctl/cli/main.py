@@ -10,7 +10,7 @@ import warnings
 import typer
 
 from genctl import __version__
-from genctl.cli import codes, evaluate, interpolate, models, sample, train
+from genctl.cli import codes, evaluate, interpolate, models, plot, sample, train
 from genctl.errors import GenctlError, PipeClosedError, out_of_memory
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("decode")(codes.decode)
 app.command("models")(models.models)
 app.command("info")(models.info)
 app.command("eval")(evaluate.evaluate)
+app.add_typer(plot.app, name="plot")
 
 
 def version(value: bool) -> None:

@@ -72,6 +72,9 @@ def sample(
         float | None, typer.Option(min=0.01, max=1, help="How far: 1 = anew (default .6; with --mask 1).")
     ] = None,
     mask: Annotated[Path | None, typer.Option(help="Redraw --image where this is white, keep it where black.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Of --model optimal: the pictures of which it is the optimum.")
+    ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show each step in the terminal.")] = False,
     like: Annotated[Path | None, typer.Option(help="Repeat what made this picture.")] = None,
@@ -96,6 +99,8 @@ def sample(
         raise UsageError("--prompt or --class, not both: a model takes one of them")
     if image is None and (mask is not None or strength is not None):
         raise UsageError("--mask and --strength need the picture that they change: --image")
+    if (data is not None) != (settings["model"] == shared.OPTIMAL):
+        raise UsageError("--model optimal and --data FOLDER go together: it draws what a perfect fit of them would")
     if like is not None:
         settings = _like(like, settings, given, image)
     from genctl.media.write import refuse_sheet, refuse_terminal
@@ -117,7 +122,7 @@ def sample(
         refuse_sheet(names.format_of(paths[0]) if paths else "png", len(jobs), (document["pixels"], document["pixels"]))
     if output == "-":
         refuse_terminal()
-    family = shared.load(settings["model"], device, quiet)
+    family = shared.load_optimal(data, device, quiet) if data else shared.load(settings["model"], device, quiet)
     _warn_cut(family, [job.prompt for job in jobs], quiet)
     request = _request(settings, jobs, batch, preview, dtype)
     request = replace(request, **_changes(family, start, settings, device, quiet))

@@ -109,6 +109,9 @@ def dtype_of(name: str) -> Any:
     return {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}[name]
 
 
+OPTIMAL = "optimal"  # no file: the optimal prediction of the pictures that --data names
+
+
 def describe(name: str) -> tuple[Path, dict[str, Any]]:
     """A model's file and what its header says, without torch."""
     path = hub.resolve(name)
@@ -120,6 +123,8 @@ def describe(name: str) -> tuple[Path, dict[str, Any]]:
 
 def require(name: str, verb: str, **wanted: bool) -> dict[str, Any]:
     """The model's document, once it is known to do `verb` and to take each wanted condition; else UsageError."""
+    if name == OPTIMAL:
+        return {"family": OPTIMAL, "can": ["sample", "text", "image", "mask"]}
     _, document = describe(name)
     if verb not in document["can"]:
         able = [other for other, row in known_documents() if verb in row["can"]]
@@ -138,6 +143,17 @@ def known_documents() -> Iterable[tuple[str, dict[str, Any]]]:
             yield name, hub.read_document(path)[0]
         except ModelError:
             continue
+
+
+def load_optimal(folder: Path, device: str, quiet: bool) -> Family:
+    """The optimal prediction of a folder's pictures, at 64 pixels."""
+    from genctl.data.pictures import DataConfig, load
+    from genctl.families.optimal import Optimal, OptimalConfig
+
+    config = OptimalConfig()
+    pictures = load(folder, config.pixels, DataConfig(), lambda line: remark(f"genctl: {line}", quiet))
+    remark(f"data: {pictures.summary} (crop to {config.pixels} px)", quiet)
+    return Optimal(config, pictures, device_of(device))
 
 
 def load(name: str, device: str, quiet: bool = False) -> Family:

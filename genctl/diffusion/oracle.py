@@ -54,8 +54,11 @@ class Mixture:
         return self.means[which] + self.stds[which, None] * noise
 
 
-def of_data(path: Path, x_t: Tensor, t: Tensor, data: Tensor, chunk: int = 1024) -> tuple[Tensor, Tensor]:
-    """E[x | x_t] and E[z | x_t] like x_t [B, ...] at one time t > 0, if the data are exactly `data` [N, ...].
+def of_data(
+    path: Path, x_t: Tensor, t: Tensor, data: Tensor, chunk: int = 1024, scale: tuple[float, float] = (1.0, 0.0)
+) -> tuple[Tensor, Tensor]:
+    """E[x | x_t] and E[z | x_t] like x_t [B, ...] at one time t > 0, if the data are exactly `data` [N, ...], times
+    scale[0] plus scale[1] (so that uint8 pictures need no copy as floats).
 
     The data pass through in chunks (the largest logit so far is carried along), so they need not fit beside their
     distances; float64 within.
@@ -66,7 +69,7 @@ def of_data(path: Path, x_t: Tensor, t: Tensor, data: Tensor, chunk: int = 1024)
     total = torch.zeros_like(most)
     mean = torch.zeros_like(flat)
     for part in data.flatten(1).split(chunk):
-        part = part.to(flat)
+        part = part.to(flat) * scale[0] + scale[1]
         logits = -torch.cdist(flat, a * part, compute_mode="donot_use_mm_for_euclid_dist").square() / (2 * b**2)
         higher = torch.maximum(most, logits.max(1, keepdim=True).values)
         kept, weights = torch.exp(most - higher), torch.exp(logits - higher)

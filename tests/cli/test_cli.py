@@ -364,8 +364,9 @@ def test_the_command_line_is_what_the_list_says() -> None:
     command = typer.main.get_command(app)
     lines = []
     for name, sub in sorted(command.commands.items()):  # type: ignore[attr-defined]
-        flags = sorted({flag for parameter in sub.params for flag in getattr(parameter, "opts", [])})
-        lines.append(f"{name}: {' '.join(flags)}")
+        for group, one in sorted(getattr(sub, "commands", {"": sub}).items()):
+            flags = sorted({flag for parameter in one.params for flag in getattr(parameter, "opts", [])})
+            lines.append(f"{f'{name} {group}'.strip()}: {' '.join(flags)}")
     assert lines == OPTIONS.read_text().splitlines()
 
 

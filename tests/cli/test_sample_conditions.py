@@ -115,3 +115,22 @@ def test_variation_and_inpainting(models: Path, capsys: pytest.CaptureFixture[st
     assert code == 2
     assert "--image" in said
     assert failure(capsys, *SAMPLE, *base[:-1], "none.png")[0] == 3
+
+
+def test_the_optimum_of_a_folder_copies_it(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from helpers import shape_folder
+
+    shape_folder(Path("shapes"), 1)
+    base = [*SAMPLE[:2], "-m", "optimal", "--data", "shapes", "-s", "1", "--solver", "dpmpp_2m"]
+    assert execute([*base, "-p", "red circle, plain style", "-o", "x.png"]) == 2  # a style is no caption of its own
+    assert execute([*base, "-p", "red circle", "-n", "3", "-o", "{i}.png"]) == 0
+    real = {
+        Image.open(f"shapes/circle-red-{style}-0.png").resize((64, 64), 3).tobytes() for style in ("plain", "outline")
+    }
+    for index in range(3):
+        made = Image.open(f"{index}.png")
+        assert made.size == (64, 64)
+        apart = [sum(abs(a - b) for a, b in zip(made.tobytes(), one, strict=True)) / len(one) for one in real]
+        assert min(apart) < 6
+    assert failure(capsys, *SAMPLE, "-m", "optimal")[0] == 2
+    assert failure(capsys, *SAMPLE, "-m", "tiny-rf", "--data", "shapes")[0] == 2
