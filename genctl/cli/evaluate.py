@@ -17,6 +17,13 @@ def evaluate(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="Model to measure.", autocompletion=shared.complete_models)],
     data: Annotated[Path, typer.Argument(help="Folder of pictures; its held-out part is used, if it has one.")],
+    retrieval: Annotated[bool, typer.Option("--retrieval", help="Is the asked concept drawn? (text; default)")] = False,
+    distance: Annotated[
+        bool,
+        typer.Option("--distance", help="Frechet and kernel distance to real pictures (default without text)."),
+    ] = False,
+    memorised: Annotated[bool, typer.Option("--memorised", help="How many samples are near copies.")] = False,
+    bpd: Annotated[bool, typer.Option("--bpd", help="Bits a dimension of held-out pictures (rf).")] = False,
     most: Annotated[int, typer.Option("--most", help="At most so many pictures of each kind.", min=1)] = 400,
     cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance scale.")] = None,
     steps: Annotated[int | None, typer.Option(help="Solver steps.", min=1)] = None,
@@ -25,16 +32,18 @@ def evaluate(
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Measure a model on held-out data: a codec's PSNR and LPIPS, a text model's concept retrieval."""
+    """Measure a model: a codec's PSNR and LPIPS, a text model's concept retrieval, distances, copies, likelihood."""
     shared.finite("--cfg", cfg)
     shared.one_of("--solver", solver, shared.SOLVERS)
     _, document = shared.describe(model)
-    can = document.get("can", [])
-    if "text" not in can and "encode" not in can:
-        raise UsageError(f"eval has no figure yet for a {document.get('family')} model")
-    if "text" not in can:
-        shared.refuse_unused(context, "on a codec, which draws nothing", "cfg", "steps", "solver")
-    figures = _measure(model, data, most, {"guidance_scale": cfg, "steps": steps, "solver": solver}, device, quiet)
+    asked = {"retrieval": retrieval, "distance": distance, "memorised": memorised, "bpd": bpd}
+    if "sample" not in document["can"]:
+        shared.refuse_unused(context, "on a codec, which draws nothing", "cfg", "steps", "solver", *asked)
+    if retrieval and "text" not in document["can"]:
+        raise UsageError(f"--retrieval: {model} takes no text")
+    kinds = [name for name, wanted in asked.items() if wanted]
+    request = {"guidance_scale": cfg, "steps": steps, "solver": solver}
+    figures = _measure(model, data, kinds, most, request, device, quiet)
     document = {"model": model, "sha256": figures.pop("sha256")} | figures
     if as_json:
         print(json.dumps(document, ensure_ascii=False))
@@ -45,10 +54,12 @@ def evaluate(
         print(line)
 
 
-def _measure(name: str, folder: Path, most: int, request: dict[str, Any], device: str, quiet: bool) -> dict[str, Any]:
+def _measure(
+    name: str, folder: Path, kinds: list[str], most: int, request: dict[str, Any], device: str, quiet: bool
+) -> dict[str, Any]:
     from genctl.config import build
     from genctl.data.pictures import DataConfig, load
-    from genctl.metrics.evaluate import reconstruction, retrieval
+    from genctl.metrics import evaluate
 
     family = shared.load(name, device, quiet)
     recorded = family.info.get("data", {})
@@ -59,17 +70,18 @@ def _measure(name: str, folder: Path, most: int, request: dict[str, Any], device
     held = pictures.split(True)
     if not len(held):
         shared.remark(f"genctl: {folder}: nothing is held out; all pictures are measured, also trained ones", quiet)
-    if "text" in family.can:
-        figures = retrieval(family, pictures, most, request, _progress(quiet))
-    else:
+    if "sample" not in family.can:
         measured = (held if len(held) else pictures).spread(most)
-        figures = {"held_out": len(held) > 0} | reconstruction(family, measured)
+        figures = {"held_out": len(held) > 0} | evaluate.reconstruction(family, measured)
+    else:
+        kinds = kinds or evaluate.default_kinds(family, pictures)
+        figures = evaluate.samples(family, pictures, kinds, most, request, _progress(quiet))
     return figures | {"sha256": family.sha256}
 
 
 def _progress(quiet: bool) -> Any:
     def report(done: int, total: int) -> None:
         if not quiet and sys.stderr.isatty():
-            print(f"\r{done} of {total} drawn", end="" if done < total else "\n", file=sys.stderr, flush=True)
+            print(f"\r{done} of {total}", end="" if done < total else "\n", file=sys.stderr, flush=True)
 
     return report

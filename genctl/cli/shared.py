@@ -41,6 +41,8 @@ NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Do not write in
 # of diffusion/solve.py, which needs torch
 SOLVERS = ("euler", "heun", "heun_churn", "midpoint", "rk4", "dpmpp_2m", "dpmpp_3m",
            "ancestral", "dpmpp_2m_sde", "sde", "predictor_corrector")  # fmt: skip
+PATHS = ("linear", "cosine", "vp", "subvp", "ve", "edm")  # of diffusion/path.py
+SPACINGS = ("uniform", "karras", "exponential", "beta")  # of diffusion/time.py
 GUIDANCE = ("cfg", "apg", "zero_star")  # of diffusion/guide.py
 
 
@@ -124,7 +126,7 @@ def describe(name: str) -> tuple[Path, dict[str, Any]]:
 def require(name: str, verb: str, **wanted: bool) -> dict[str, Any]:
     """The model's document, once it is known to do `verb` and to take each wanted condition; else UsageError."""
     if name == OPTIMAL:
-        return {"family": OPTIMAL, "can": ["sample", "text", "image", "mask"]}
+        return {"family": OPTIMAL, "can": ["sample", "text", "image", "mask"], "pixels": 64}
     _, document = describe(name)
     if verb not in document["can"]:
         able = [other for other, row in known_documents() if verb in row["can"]]

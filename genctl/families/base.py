@@ -58,7 +58,9 @@ class Request:
     image: Tensor | None = None  # [3, H, W] to start from, noised up to t = strength
     strength: float = 1.0
     mask: Tensor | None = None  # [1, H, W]: where it is 0 the image stays
-    shift: float | None = None
+    path: str | None = None  # to sample along, whatever path the model was trained on
+    spacing: Literal["uniform", "karras", "exponential", "beta"] | None = None  # of the times, and
+    shift: float | None = None  # towards noise
     noise: Tensor | None = None  # [n, ...] instead of the seeds' own
     chunk: int = 8  # pictures drawn at once
     preview: bool = False

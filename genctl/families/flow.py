@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from genctl import hub
 from genctl.diffusion import guide
-from genctl.diffusion.path import PATHS
+from genctl.diffusion.path import PATHS, Path
 from genctl.diffusion.solve import SOLVERS, Denoiser
 from genctl.diffusion.target import combine, solve, weight
 from genctl.diffusion.time import Density, Spacing, grid, training_times
@@ -217,17 +217,17 @@ class Flow(Family):
         noise = PictureNoise(seeds, self.shape)
         begin = noise()
         begin = begin if request.noise is None else request.noise[start : start + len(seeds)]
-        times = self.times(request)
-        solver = SOLVERS[request.solver]
-        denoise = self.denoiser(request, prompts, solver.evaluations(times, self.path))
-        x_t = self.path.b(times[0]) * begin.to(self.device)
+        path, times, solver = self.walked(request), self.times(request), SOLVERS[request.solver]
+        evaluations = solver.evaluations(times, path)
+        denoise = self.denoiser(request, prompts, evaluations)
+        x_t = path.b(times[0]) * begin.to(self.device)
         if request.image is not None:
             known = self.to_x(request.image[None]).to(self.device)
-            x_t = x_t + self.path.a(times[0]) * known
+            x_t = x_t + path.a(times[0]) * known
             if request.mask is not None:
-                denoise = self._keeping(denoise, known, request.mask, solver.evaluations(times, self.path))
+                denoise = self._keeping(denoise, known, request.mask, path, evaluations)
         steps = len(times) - 1
-        walk = solver.run(denoise, x_t, times, self.path, lambda: noise().to(self.device))
+        walk = solver.run(denoise, x_t, times, path, lambda: noise().to(self.device))
         for step, (state, x) in enumerate(walk, 1):
             x_t = state
             if request.preview and step < steps:
@@ -240,9 +240,23 @@ class Flow(Family):
     def times(self, request: Request) -> Tensor:
         """The steps + 1 falling times of a request; from `strength` on where a picture is varied."""
         config = self.config.sampling
-        times = grid(self.steps(request), request.shift or config.shift, config.spacing, self.path)
+        spacing, path = request.spacing or config.spacing, self.walked(request)
+        times = grid(self.steps(request), request.shift or config.shift, spacing, path)
         begin = NOISE_START if self.config.diffusion.target == "noise" else 1.0
         return min(begin, request.strength) * times
+
+    def walked(self, request: Request) -> Path:
+        """The path that sampling follows: the model's own, or any other (`own_times`)."""
+        return self.path if request.path is None else PATHS[request.path]
+
+    def own_times(self, path: Path, times: Tensor) -> tuple[Tensor, Tensor]:
+        """The times [K] of the model's own path at which signal and noise stand as on `path` at `times`, and by what
+        its x_t is larger there, [K]: a model trained on one path is sampled on every other (arXiv:2303.00848)."""
+        if path == self.path:
+            return times, torch.ones_like(times)
+        own = self.path.from_log_snr(path.log_snr(times).clamp(-30, 30)).clamp(0, 1)
+        size, other = (torch.sqrt(p.a(t) ** 2 + p.b(t) ** 2) for p, t in ((self.path, own), (path, times)))
+        return own, size / other
 
     def steps(self, request: Request) -> int:
         return request.steps or self.config.sampling.steps
@@ -270,23 +284,26 @@ class Flow(Family):
         own = self.guesses(request, [*rows, *[request.negative] * count * needs], count, evaluations)
         guesses = own
         if request.guide is not None:
-            if request.guide.shape != self.shape or request.guide.path != self.path:
-                raise UsageError("the guide draws pictures of another size or on another path than the model")
+            if request.guide.shape != self.shape:
+                raise UsageError("the guide draws pictures of another size than the model")
             weak = request.guide.guesses(request, list(prompts), count, evaluations)
 
             def guesses(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
                 return own(x_t, k, every) + (weak(x_t, k, False) if every else [])
 
-        return guide.guided(guesses, guidance, self.path, evaluations.to(self.device, torch.float32))
+        return guide.guided(guesses, guidance, self.walked(request), evaluations.to(self.device, torch.float32))
 
     def guesses(
         self, request: Request, conditions: list[str | Blend], count: int, evaluations: Tensor
     ) -> guide.Guesses:
         """Data guesses of `count` pictures under each of the conditions, which come condition by condition."""
-        times, target = evaluations.to(self.device, torch.float32), self.config.diffusion.target
-        loop = self._loop(request, count, evaluations, self.conditions(conditions) if conditions else ())
+        own, size = self.own_times(self.walked(request), evaluations)
+        times, size = (part.to(self.device, torch.float32) for part in (own, size))
+        loop = self._loop(request, count, own, self.conditions(conditions) if conditions else ())
+        target = self.config.diffusion.target
 
         def guess(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
+            x_t = size[k] * x_t
             predictions = loop(self.scaled(x_t, times[k]), k, every).split(count)
             return [solve(target, self.path, x_t, prediction, times[k])[0] for prediction in predictions]
 
@@ -320,7 +337,7 @@ class Flow(Family):
                 self.plain[dtype] = net
         return net
 
-    def _keeping(self, denoise: Denoiser, known: Tensor, mask: Tensor, evaluations: Tensor) -> Denoiser:
+    def _keeping(self, denoise: Denoiser, known: Tensor, mask: Tensor, path: Path, evaluations: Tensor) -> Denoiser:
         """Where the mask is 0 the data guess is the known picture itself. x_t there is then the known data with this
         sample's noise, at every step, with any solver: inpainting by replacement (arXiv:2011.13456, appendix I.2)."""
         free = F.adaptive_max_pool2d(mask[None].to(known), self.shape[-2:])
@@ -328,7 +345,7 @@ class Flow(Family):
 
         def keeping(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
             x = torch.lerp(known, denoise(x_t, k)[0], free)
-            return x, (x_t - self.path.a(times[k]) * x) / self.path.b(times[k])
+            return x, (x_t - path.a(times[k]) * x) / path.b(times[k])
 
         return keeping
 
@@ -362,7 +379,8 @@ class Flow(Family):
         return x_t
 
     def resolved(self, request: Request) -> dict[str, Any]:
-        facts: dict[str, Any] = {"steps": self.steps(request), "solver": request.solver}
+        facts: dict[str, Any] = {"steps": self.steps(request), "solver": request.solver, "path": request.path}
+        facts |= {"spacing": request.spacing, "shift": request.shift}
         guidance = self.guidance(request)
         if guidance.scale != 1 or self._has_condition(request):
             facts |= {"guidance_scale": guidance.scale, "guidance_interval": list(guidance.interval)}
@@ -375,7 +393,7 @@ class Flow(Family):
             facts |= {"image": _fingerprint(request.image), "strength": request.strength}
         if request.mask is not None:
             facts["mask"] = _fingerprint(request.mask)
-        return {key: value for key, value in facts.items() if value != "cfg"}
+        return {key: value for key, value in facts.items() if value not in (None, "cfg")}
 
 
 def _fingerprint(picture: Tensor) -> str:

@@ -60,7 +60,7 @@ class Optimal(Flow):
         self, request: Request, conditions: list[str | Blend], count: int, evaluations: Tensor
     ) -> guide.Guesses:
         """The exact guesses; rows that share a condition are computed together. A blend mixes both ends' guesses."""
-        times = evaluations.to(self.device)
+        times, path = evaluations.to(self.device), self.walked(request)
         groups = [conditions[start : start + count] for start in range(0, len(conditions), count)] or [[""] * count]
 
         def exact(x_t: Tensor, t: Tensor, prompts: list[str]) -> Tensor:
@@ -68,7 +68,7 @@ class Optimal(Flow):
             for prompt in set(prompts):
                 mine = torch.tensor([prompt == other for other in prompts], device=x_t.device)
                 data = self.pictures.pixels[self.rows(prompt)]
-                x[mine] = of_data(self.path, x_t[mine], t, data, scale=(2 / 255, -1.0))[0]
+                x[mine] = of_data(path, x_t[mine], t, data, scale=(2 / 255, -1.0))[0]
             return x
 
         def guess(x_t: Tensor, k: int, every: bool) -> list[Tensor]:

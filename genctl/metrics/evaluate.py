@@ -1,4 +1,4 @@
-"""Held-out figures of a model: a codec's reconstruction, a text model's concept retrieval."""
+"""Held-out figures of a model: a codec's reconstruction, a text model's concept retrieval, what its samples say."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from genctl.data.pictures import Pictures
 from genctl.draws import generator
 from genctl.errors import InputError
 from genctl.families.base import Family
+from genctl.metrics.bits import bits
 from genctl.metrics.distance import psnr
 from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
 from genctl.metrics.retrieval import build_gallery, ranks, summary
-from genctl.metrics.samples import Report, draw, prompt_of
+from genctl.metrics.samples import Report, distances, draw, draw_like, memorised, prompt_of
 from genctl.nets.lpips import LPIPS
 
 
@@ -36,6 +37,28 @@ def reconstruction(model: Family, pictures: Pictures) -> dict[str, Any]:
         sums["lpips"] += float(lpips(made, real).sum())
         sums["l1"] += float((made - real).abs().mean((1, 2, 3)).sum())
     return {"count": len(pictures)} | {key: round(value / len(pictures), 4) for key, value in sums.items()}
+
+
+def default_kinds(model: Family, pictures: Pictures) -> list[str]:
+    """What is measured where nothing was asked for: retrieval for text drawn in several styles, else distances."""
+    styles = {entry.style for entry in pictures.entries if entry.concept and entry.style}
+    return ["retrieval"] if "text" in model.can and len(styles) > 1 else ["distance"]
+
+
+def samples(
+    model: Family, pictures: Pictures, kinds: list[str], most: int, request: dict[str, Any], report: Report
+) -> dict[str, Any]:
+    """The figures of each kind: retrieval, distance, memorised (of the same drawn pictures), bpd."""
+    figures: dict[str, Any] = {}
+    if "retrieval" in kinds:
+        figures |= retrieval(model, pictures, most, request, report)
+    if {"distance", "memorised"} & set(kinds):
+        made = draw_like(model, pictures.split(False), most, request, report)
+        figures["distance"] = distances(model, made, pictures) if "distance" in kinds else None
+        figures["memorised"] = memorised(made, pictures) if "memorised" in kinds else None
+    if "bpd" in kinds:
+        figures["bpd"] = bits(model, pictures, most, report=report)
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def retrieval(

@@ -134,3 +134,37 @@ def test_the_optimum_of_a_folder_copies_it(models: Path, capsys: pytest.CaptureF
         assert min(apart) < 6
     assert failure(capsys, *SAMPLE, "-m", "optimal")[0] == 2
     assert failure(capsys, *SAMPLE, "-m", "tiny-rf", "--data", "shapes")[0] == 2
+
+
+def test_another_path_and_grid(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["-m", "tiny-rf", "--class", "red", "-s", "3", "--steps", "4"]  # two steps of beta's are the even ones
+    seen = {drawing("own.png", *base)}
+    for index, options in enumerate((["--path", "vp"], ["--spacing", "beta"], ["--shift", "3"])):
+        pixels = drawing(f"{index}.png", *base, *options)
+        assert pixels not in seen
+        seen.add(pixels)
+        assert drawing("again.png", "--like", f"{index}.png", "--steps", "4") == pixels
+    assert failure(capsys, *SAMPLE, *base, "--path", "vq")[0] == 2
+    assert failure(capsys, *SAMPLE, *base, "--spacing", "even")[0] == 2
+    assert failure(capsys, *SAMPLE, *base, "--shift", "inf")[0] == 2
+
+
+def test_the_command_line_knows_every_path_and_spacing() -> None:
+    from typing import get_args
+
+    from genctl.diffusion.path import PATHS
+    from genctl.diffusion.time import Spacing
+
+    assert tuple(PATHS) == shared.PATHS
+    assert get_args(Spacing) == shared.SPACINGS
+
+
+def test_a_picture_that_lies_of_itself(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from genctl.media.write import encode_picture
+
+    said = {"model": "tiny-rf", "seed": 1, "version": "0"}
+    for key, value in (("also", [["hat"]]), ("seed", "1"), ("rescale", "x"), ("guidance_interval", [1]), ("prompt", 3)):
+        Path("lies.png").write_bytes(encode_picture(Image.new("RGB", (8, 8)), "png", said | {key: value}))
+        code, error = failure(capsys, "sample", "--like", "lies.png")
+        assert code == 3
+        assert f"lies.png: says {key} " in error
