@@ -229,6 +229,8 @@ class Trainer:
             tensors = kept(self.model, self.model.state_dict())
             stored = {key: value.to(dtype) if key in parameters else value for key, value in tensors.items()}
             save(self.model, self.run.model, stored, document)
+            if self.config.early <= self.progress < 0.5 and not self.run.early.exists() and "sample" in self.model.can:
+                write_whole(self.run.early, self.run.model.read_bytes())
         finally:
             self.ema.swap()
         picture = encode_picture(grid(preview, columns=8), "png")

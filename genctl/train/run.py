@@ -3,6 +3,7 @@
 run.json                 the resolved configuration, the data's fingerprint, the version: what a resume must match
 state-00001200.safetensors   weights, averages, optimiser moments at a step; the last two are kept
 model.safetensors        the averaged weights as a plain model file: the run folder is a model name
+early.safetensors        the model file of a tenth of the way: a weaker model to guide by
 metrics.jsonl            one line a logged step: the truth, of which displays are views
 samples/00001200.png     previews from fixed seeds
 lock                     pid and host of the process that trains here
@@ -40,6 +41,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.model = folder / "model.safetensors"
+        self.early = folder / "early.safetensors"
 
     def check(self) -> None:
         """Raise UsageError where the folder cannot be a run's, before anything is read or written."""
