@@ -19,9 +19,12 @@ from genctl import files
 from genctl.data.pictures import DataConfig, load
 from genctl.draws import Draw
 from genctl.errors import DivergedError, UsageError
+from genctl.families.base import load as load_model
 from genctl.families.ldm import LDM, LDMConfig
+from genctl.families.rf import RF, RFConfig
 from genctl.families.vae import VAE, LossConfig, NetConfig, VAEConfig
 from genctl.nets.dit import DiT, DiTConfig
+from genctl.nets.unet import UNetConfig
 from genctl.train.loop import Trainer
 from genctl.train.optim import Muon, PowerEMA, TrainConfig, make_optimisers, orthogonal, power_of_width, rate, update
 from genctl.train.run import Run
@@ -142,6 +145,20 @@ def test_resume_is_exact(tmp_path: Path) -> None:
     for _ in range(3):
         second.advance()
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
+
+
+def test_an_early_snapshot_is_kept_to_guide_by(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = RF(RFConfig(32, "none", unet=UNetConfig((16,), 1, (False,), patch=4)))
+    pictures = load(shape_folder(tmp_path / "data", 1), 32, DataConfig())
+    config = TrainConfig(steps=10, batch=4, early=0.2, save_minutes=0.0, precision="fp32")
+    run = Run(tmp_path / "run")
+    run.begin({"config": 1}, False)
+    made = Trainer(model, model.source(pictures, torch.device("cpu")), None, run, config, seed=3)
+    made.train(lambda: {}, lambda row: None)
+    steps = [files.read_header(path).document["training"]["steps"] for path in (run.early, run.model)]
+    assert steps == [2, 10]
+    assert load_model(str(run.early)).name == "rf"
 
 
 def test_resume_is_exact_with_muon(models: Path, tmp_path: Path) -> None:
