@@ -31,14 +31,22 @@ def encode(
     size: Annotated[
         int | None, typer.Option(min=1, help="Crop to this square first (default: the picture's own size).")
     ] = None,
+    space: Annotated[
+        str | None, typer.Option(help="code (of the codec) or noise (the one that draws the picture; flows).")
+    ] = None,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="For noise: what the picture shows.")] = "",
+    steps: Annotated[int | None, typer.Option(help="For noise: solver steps.", min=1, max=1000)] = None,
     device: shared.Device = "auto",
     as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Turn pictures into codes: genctl encode a.png -o a.safetensors."""
     from genctl.media.stream import pictures_from
     from genctl.media.write import refuse_terminal, write_stdout
 
     shared.one_stdout(output, as_json)
+    if space is not None:
+        shared.one_of("--space", space, shared.SPACES)
     shared.require(model, "encode")
     if output not in (None, "-") and Path(str(output)).suffix != CODES and not str(output).endswith("/"):
         raise UsageError(f"-o {output}: codes end in {CODES}; give such a name, a folder/, or -")
@@ -51,8 +59,11 @@ def encode(
     for index, (name, data) in enumerate(sources):
         picture = _picture(data, name, size)
         shared.remark_large(name, picture.shape[2], picture.shape[1])
-        family = family or shared.load(model, device)
-        document = _encode(family, model, picture, name)
+        family = family or shared.load(model, device, quiet)
+        if shared.space_of(family, space) == "noise":
+            document = _invert(family, model, picture, name, prompt, steps, quiet)
+        else:
+            document = _encode(family, model, picture)
         if output == "-":
             write_stdout(document)
         elif len(paths) == 1:  # one file may hold several documents, one after another
@@ -86,20 +97,35 @@ def _picture(data: bytes, name: str, size: int | None) -> Tensor:
     return to_float(to_tensor(fit(image, size) if size else image))
 
 
-def _encode(family: Family, model: str, picture: Tensor, name: str) -> bytes:
+def _invert(
+    family: Family, model: str, picture: Tensor, name: str, prompt: str, steps: int | None, quiet: bool
+) -> bytes:
+    """One picture's noise document; the picture is cropped to the model's square. Says what the round trip loses."""
+    from genctl.media.codes import pack_codes
+    from genctl.media.pictures import fit, to_float, to_image, to_tensor
+    from genctl.metrics.distance import psnr
+
+    square = to_float(to_tensor(fit(to_image(picture), family.pixels)))[None]
+    noise = family.invert(square, prompt, steps)
+    back = float(psnr(family.from_noise(noise, prompt, steps).cpu(), square)[0])
+    shared.remark(f"{name}: {back:.1f} dB after the round trip to noise and back", quiet)
+    info: dict[str, Any] = {"space": "noise", "prompt": prompt, "steps": steps, "round_trip_db": round(back, 2)}
+    return pack_codes(noise[0].cpu(), _named(family, model) | info | {"axes": "channels, height, width"})
+
+
+def _named(family: Family, model: str) -> dict[str, Any]:
+    return {"model": Path(model).stem if shared.hub.path_like(model) else model, "sha256": family.weights_sha256}
+
+
+def _encode(family: Family, model: str, picture: Tensor) -> bytes:
     """One picture's code document; sides that the codec cannot take are padded with white, and noted."""
     from genctl.media.codes import pack_codes
     from genctl.media.pictures import pad_to
 
     padded = pad_to(picture, getattr(family, "factor", 8))
     codes = family.encode(padded[None])[0]
-    info: dict[str, Any] = {
-        "model": Path(model).stem if shared.hub.path_like(model) else model,
-        "sha256": family.weights_sha256,
-        "pixels": list(picture.shape[1:]),
-        "axes": "channels, height, width",
-    }
-    return pack_codes(codes.cpu(), info)
+    info: dict[str, Any] = {"pixels": list(picture.shape[1:]), "axes": "channels, height, width"}
+    return pack_codes(codes.cpu(), _named(family, model) | info)
 
 
 def _write(path: Path, data: bytes, as_json: bool) -> None:
@@ -137,14 +163,24 @@ def decode(
     for index, (tensor, info) in enumerate(listed):
         shared.remark_large(codes, *reversed(info.get("pixels") or (0, 0)))
         family = _decoder(model or str(info.get("model", "")), info, families, device, given=model is not None)
-        channels = getattr(family.config, "channels", None) or family.config.net.latent
-        if tensor.ndim != 3 or tensor.shape[0] != channels:
-            raise InputError(f"{codes}: codes of shape {list(tensor.shape)}, where the model wants [{channels}, h, w]")
-        picture = family.decode(tensor[None])[0]
+        picture = _decode(family, tensor, info, codes)
         height, width = info.get("pixels") or picture.shape[1:]
         facts = {"task": "decode", "size": f"{width}x{height}"}
         document = None if no_metadata else shared.made_by(family, str(info.get("model", model)), **facts)
         put_out(to_image(picture[:, :height, :width]), paths[index] if paths else None, document, as_json, i=index)
+
+
+def _decode(family: Family, tensor: Tensor, info: dict[str, Any], name: str) -> Tensor:
+    """The picture [3, H, W] of codes or, where the document says so, of noise."""
+    shape = list(tensor.shape)
+    if shared.space_of(family, info.get("space", family.spaces[0])) == "noise":
+        if tuple(shape) != family.noise_shape():
+            raise InputError(f"{name}: noise of shape {shape}, where the model wants {list(family.noise_shape())}")
+        return family.from_noise(tensor[None], str(info.get("prompt", "")), info.get("steps"))[0]
+    channels = getattr(family.config, "channels", None) or family.config.net.latent
+    if tensor.ndim != 3 or shape[0] != channels:
+        raise InputError(f"{name}: codes of shape {shape}, where the model wants [{channels}, h, w]")
+    return family.decode(tensor[None])[0]
 
 
 def _documents(source: str) -> Iterator[tuple[Tensor, dict[str, Any]]]:

@@ -34,6 +34,10 @@ def interpolate(
     seed: Annotated[int, typer.Option("--seed", "-s", help="The seed while prompts change.")] = 0,
     cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance scale.")] = None,
     steps: Annotated[int | None, typer.Option(help="Solver steps.", min=1)] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="Between pictures: by way of their code, or of the noise that draws them (flows)."),
+    ] = None,
     frames: Annotated[int, typer.Option(help="Pictures in all, both ends included.", min=2)] = 9,
     milliseconds: Annotated[int, typer.Option("--ms", help="Of a frame in a GIF or WebP.", min=10)] = 80,
     output: shared.Output = None,
@@ -46,11 +50,16 @@ def interpolate(
     texts, pictures = (ends or [], []) if prompts else ([], ends or [])
     if bool(ends) == (seeds is not None) or (prompts and not ends):
         raise UsageError("give pictures (a.png b.png), --prompts cat dog, or --seeds 1,2: one of the three")
+    if space is not None:
+        shared.one_of("--space", space, shared.SPACES)
     _refuse_unused(context, bool(pictures), prompts, output)
     shared.one_stdout(output, as_json)
     shared.finite("--cfg", cfg)
     name = model or ("vae" if pictures else "ldm")
-    pixels = shared.require(name, "interpolate", text=bool(texts or prompt))["pixels"]
+    said = shared.require(name, "interpolate")
+    if (texts or (prompt and not pictures)) and not {"text", "class"} & set(said["can"]):
+        raise UsageError(f"{name} takes no text or class condition")
+    pixels = said["pixels"]
     if seeds is None and len(ends or []) < 2:
         raise UsageError("interpolate wants two ends or more")
     out = output or str(names.unique([Path("interpolation.png")])[0])
@@ -59,7 +68,11 @@ def interpolate(
     paths = _paths(out, frames, size, force)
     if images:
         shared.remark_large(pictures[0], *size)
-        drawn, family = _between_pictures(images, name, frames, device)
+        family = shared.load(name, device)
+        space = shared.space_of(family, space)
+        if space == "code":
+            shared.refuse_unused(context, "between the codes of pictures", "steps", "prompt")
+        drawn = _between_pictures(family, images, space, prompt, steps, frames)
     else:
         drawn, family = _between_draws(name, seeds, texts, prompt, seed, cfg, steps, frames, device)
     facts = {"task": "interpolate", "frames": frames, "prompt": prompt or " -> ".join(texts), "seeds": seeds}
@@ -69,7 +82,7 @@ def interpolate(
 
 def _refuse_unused(context: typer.Context, pictures: bool, prompts: bool, output: str | None) -> None:
     if pictures:
-        shared.refuse_unused(context, "between pictures", "cfg", "steps", "seed", "prompt")
+        shared.refuse_unused(context, "between pictures", "cfg", "seed")
     else:
         shared.refuse_unused(context, *(("with --prompts", "prompt") if prompts else ("with --seeds", "seed")))
     if Path(output or "").suffix.lower().removeprefix(".") not in ANIMATED:
@@ -113,16 +126,20 @@ def _read(sources: list[str]) -> list[Image]:
     return images
 
 
-def _between_pictures(images: list[Image], name: str, frames: int, device: str) -> tuple[Tensor, Family]:
+def _between_pictures(
+    family: Family, images: list[Image], space: str, prompt: str, steps: int | None, frames: int
+) -> Tensor:
     import torch
 
-    from genctl.families.walk import between_pictures
-    from genctl.media.pictures import pad_to, to_float, to_tensor
+    from genctl.families.walk import between_noises, between_pictures
+    from genctl.media.pictures import fit, pad_to, to_float, to_tensor
 
-    family = shared.load(name, device)
+    if space == "noise":
+        squares = torch.stack([to_float(to_tensor(fit(image, family.pixels))) for image in images])
+        return between_noises(family, squares, frames, prompt, steps)
     tensors = [pad_to(to_float(to_tensor(image)), getattr(family, "factor", 8)) for image in images]
     width, height = images[0].size
-    return between_pictures(family, torch.stack(tensors), frames)[:, :, :height, :width], family
+    return between_pictures(family, torch.stack(tensors), frames)[:, :, :height, :width]
 
 
 def _between_draws(

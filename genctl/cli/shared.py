@@ -43,6 +43,7 @@ SOLVERS = ("euler", "heun", "heun_churn", "midpoint", "rk4", "dpmpp_2m", "dpmpp_
            "ancestral", "dpmpp_2m_sde", "sde", "predictor_corrector")  # fmt: skip
 PATHS = ("linear", "cosine", "vp", "subvp", "ve", "edm")  # of diffusion/path.py
 SPACINGS = ("uniform", "karras", "exponential", "beta")  # of diffusion/time.py
+SPACES = ("code", "noise")  # of families/base.py
 GUIDANCE = ("cfg", "apg", "zero_star")  # of diffusion/guide.py
 
 
@@ -166,6 +167,13 @@ def load(name: str, device: str, quiet: bool = False) -> Family:
     model.prepare()
     remark_others(name, quiet)
     return model
+
+
+def space_of(family: Family, space: str | None) -> str:
+    """The space that `--space` names, or the family's own. Raises UsageError where the family lacks it."""
+    if space is not None and space not in family.spaces:
+        raise UsageError(f"--space {space}: a {family.name} model has {' and '.join(family.spaces)}")
+    return space or family.spaces[0]
 
 
 def remark(text: str, quiet: bool = False) -> None:

@@ -95,6 +95,7 @@ class Family(nn.Module):
     name: ClassVar[str]
     Config: ClassVar[type]
     can: ClassVar[frozenset[str]]  # of: sample, encode, decode, interpolate, text, class, image, mask
+    spaces: ClassVar[tuple[str, ...]] = ("code",)  # where pictures can be taken: "code" (encode), "noise" (invert)
     training_only: ClassVar[tuple[str, ...]] = ()  # prefixes of tensors that the model file leaves out
     config: Any
     pixels: int
@@ -186,6 +187,14 @@ class Family(nn.Module):
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [-1, 1] -> codes [B, ...]."""
         raise UsageError(f"a {self.name} model cannot encode")
+
+    def invert(self, pictures: Tensor, prompt: str = "", steps: int | None = None) -> Tensor:
+        """Pictures [B, 3, H, W] -> the noise [B, ...] that draws them."""
+        raise UsageError(f"a {self.name} model has no noise space")
+
+    def from_noise(self, noise: Tensor, prompt: str = "", steps: int | None = None) -> Tensor:
+        """The way back of `invert`."""
+        raise UsageError(f"a {self.name} model has no noise space")
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes [B, ...] -> pictures [B, 3, H, W] in [-1, 1]."""

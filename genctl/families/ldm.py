@@ -52,6 +52,7 @@ class LDM(Flow):
     name = "ldm"
     Config = LDMConfig
     can = frozenset({"sample", "encode", "decode", "interpolate", "text", "image", "mask"})
+    spaces = ("code", "noise")
     config: LDMConfig
 
     def __init__(self, config: LDMConfig) -> None:

@@ -35,6 +35,7 @@ class Optimal(Flow):
     name = "optimal"
     Config = OptimalConfig
     can = frozenset({"sample", "encode", "decode", "interpolate", "text", "image", "mask"})
+    spaces = ("noise",)
 
     def __init__(self, config: OptimalConfig, pictures: Pictures, device: torch.device) -> None:
         super().__init__(config)

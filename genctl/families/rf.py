@@ -53,6 +53,7 @@ class RF(Flow):
     name = "rf"
     Config = RFConfig
     can = frozenset({"sample", "encode", "decode", "interpolate", "text", "class", "image", "mask"})
+    spaces = ("noise",)
     config: RFConfig
 
     def __init__(self, config: RFConfig) -> None:

@@ -35,6 +35,12 @@ def between_pictures(family: Family, pictures: Tensor, frames: int) -> Tensor:
     return torch.cat([family.decode(code[None]) for code in walk(codes, frames)])
 
 
+def between_noises(family: Family, pictures: Tensor, frames: int, prompt: str = "", steps: int | None = None) -> Tensor:
+    """As `between_pictures`, by way of the noise that each picture comes from: what lies between is drawn anew."""
+    ends = family.invert(pictures, prompt, steps)
+    return family.from_noise(walk(ends, frames), prompt, steps)
+
+
 def between_seeds(family: Family, seeds: list[int], frames: int, prompt: str = "", **request: object) -> Tensor:
     """[frames, 3, H, W] from noise that turns from one seed's to the next one's, with one prompt."""
     starts = walk(picture_noise(seeds, family.noise_shape()), frames)
