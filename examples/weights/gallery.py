@@ -1,6 +1,9 @@
-"""Draw the README's gallery from weights/: nine prompts, three seeds each.
+"""Draw the README's two sheets from weights/: nine prompts, three seeds each; and pictures changed.
 
-python examples/weights/gallery.py docs/gallery.png
+python examples/weights/gallery.py docs/gallery.png docs/changes.png data/emoji
+
+The second one changes two real pictures of the emoji set (examples/emoji): a walk between their codes, one through the
+noise that draws them, a variation by a prompt, and a part redrawn.
 """
 
 from __future__ import annotations
@@ -9,8 +12,11 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from genctl.families.base import Request, load
+from genctl.families.base import Family, Request, load
+from genctl.families.walk import between_noises, between_pictures
+from genctl.media.pictures import read_picture, to_float, to_tensor
 from genctl.media.write import grid, write_picture
 
 PROMPTS = (
@@ -25,17 +31,41 @@ PROMPTS = (
     "pizza",
 )
 SEEDS = 3
+CAT, DOG, COLUMNS = "3d/1f431.webp", "3d/1f436.webp", 7
+
+
+def gallery(model: Family) -> Tensor:
+    prompts = [prompt for prompt in PROMPTS for _ in range(SEEDS)]
+    pictures = drawn(model, seeds=list(range(1, SEEDS + 1)) * len(PROMPTS), prompts=prompts)
+    return pictures.view(len(PROMPTS), SEEDS, *pictures.shape[1:]).transpose(0, 1).flatten(0, 1)
+
+
+def changes(model: Family, data: Path) -> Tensor:
+    """Four rows of seven: walk between codes, walk through noise, variation by strength, the upper half redrawn."""
+    cat, dog = (to_float(to_tensor(read_picture((data / name).read_bytes(), name))) for name in (CAT, DOG))
+    ends = torch.stack([cat, dog])
+    strengths = [index / COLUMNS for index in range(1, COLUMNS)]
+    varied = [drawn(model, seeds=[0], prompts=["dog face"], image=cat, strength=share) for share in strengths]
+    mask = torch.zeros(1, model.pixels, model.pixels)
+    mask[:, : model.pixels // 2] = 1
+    redrawn = drawn(
+        model, seeds=list(range(COLUMNS - 1)), prompts=["rabbit face"] * (COLUMNS - 1), image=cat, mask=mask
+    )
+    rows = [between_pictures(model, ends, COLUMNS), between_noises(model, ends, COLUMNS), cat[None], *varied]
+    return torch.cat([*rows, cat[None], redrawn])
+
+
+def drawn(model: Family, **request: object) -> Tensor:
+    parts = model.sample(Request(guidance_scale=4.0, **request))  # type: ignore[arg-type]
+    return torch.cat([part.pictures for part in parts if part.final])
 
 
 def main() -> None:
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/gallery.png")
+    sheet, changed, data = (Path(argument) for argument in sys.argv[1:4])
     model = load("ldm")
-    prompts = [prompt for prompt in PROMPTS for _ in range(SEEDS)]
-    request = Request(seeds=list(range(1, SEEDS + 1)) * len(PROMPTS), prompts=list(prompts), guidance_scale=4.0)
-    pictures = torch.cat([part.pictures for part in model.sample(request) if part.final])
-    by_seed = pictures.view(len(PROMPTS), SEEDS, *pictures.shape[1:]).transpose(0, 1).flatten(0, 1)
-    write_picture(out, grid(by_seed, columns=len(PROMPTS)))
-    print(out)
+    write_picture(sheet, grid(gallery(model), columns=len(PROMPTS)))
+    write_picture(changed, grid(changes(model, data), columns=COLUMNS))
+    print(sheet, changed)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from genctl.data import cache
+from genctl.data.archive import unpacked
 from genctl.data.captions import variants
 from genctl.data.folder import Entry, Listing, scan
 from genctl.draws import Draw, address
@@ -86,7 +87,7 @@ class Pictures:
 
 def load(folder: Path, size: int, config: DataConfig, report: Callable[[str], None] = lambda line: None) -> Pictures:
     """Decode a folder's pictures at `size` pixels square. Raises InputError when more than half are bad."""
-    listing = scan(folder, config.split)
+    listing = scan(unpacked(folder), config.split)
     entries = _hold_out(listing, config.held_out)
     digest = hashlib.sha256()
     for entry in entries:
