@@ -29,7 +29,7 @@ def schedule(path: Path, diffusion: Any, times: Tensor, title: str) -> bytes:
     uniform = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
     named = (diffusion.density, uniform, diffusion.density_mean, diffusion.density_std, diffusion.shift, path)
     middles, heights = density_of(training_times(*named))
-    figure, ((coefficients, snr), (density, steps)) = _panels(2, 2)
+    figure, ((coefficients, snr), (density, steps)) = panels_of(2, 2)
     coefficients.plot(t, path.a(t), label="a (data)")
     coefficients.plot(t, path.b(t), label="b (noise)")
     coefficients.set(title="x_t = a x + b z", xlabel="t")
@@ -41,7 +41,7 @@ def schedule(path: Path, diffusion: Any, times: Tensor, title: str) -> bytes:
     density.set(title="density of t in training", xlabel="t", ylim=(0, None))
     steps.plot(times, torch.arange(len(times)), "o-", markersize=3)
     steps.set(title=f"{len(times) - 1} steps of sampling", xlabel="t", ylabel="step", xlim=(0, 1))
-    return _png(figure, title)
+    return png_of(figure, title)
 
 
 def run(rows: list[dict[str, Any]], title: str) -> bytes:
@@ -49,7 +49,7 @@ def run(rows: list[dict[str, Any]], title: str) -> bytes:
     figures = sorted({key for row in rows for key in row} - {"step", "minutes", "progress", "skipped", "images"})
     losses = [key for key in figures if "loss" in key]
     others = [key for key in figures if key not in losses]
-    figure, panels = _panels(max(1, (1 + len(others) + 1) // 2), 2)
+    figure, panels = panels_of(max(1, (1 + len(others) + 1) // 2), 2)
     panels = list(panels.flat)
     _curves(panels[0], rows, losses)
     panels[0].set(title="loss", yscale="log")
@@ -60,7 +60,7 @@ def run(rows: list[dict[str, Any]], title: str) -> bytes:
         panel.axis("off")
     for panel in panels[: 1 + len(others)]:
         panel.set_xlabel("minutes")
-    return _png(figure, title)
+    return png_of(figure, title)
 
 
 def _curves(panel: Any, rows: list[dict[str, Any]], keys: list[str]) -> None:
@@ -72,7 +72,7 @@ def _curves(panel: Any, rows: list[dict[str, Any]], keys: list[str]) -> None:
         panel.legend(fontsize=7)
 
 
-def _panels(rows: int, columns: int) -> tuple[Any, Any]:
+def panels_of(rows: int, columns: int) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -81,7 +81,7 @@ def _panels(rows: int, columns: int) -> tuple[Any, Any]:
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _png(figure: Any, title: str) -> bytes:
+def png_of(figure: Any, title: str) -> bytes:
     figure.suptitle(title)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
