@@ -22,25 +22,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genctl import hub
 from genctl.diffusion import guide
 from genctl.diffusion.path import PATHS, Path
 from genctl.diffusion.solve import SOLVERS, Denoiser
 from genctl.diffusion.target import combine, solve, weight
 from genctl.diffusion.time import Density, Spacing, grid, training_times
 from genctl.draws import Draw, PictureNoise
-from genctl.errors import ModelError, UsageError
-from genctl.families.base import Blend, Drawn, Family, Losses, Request, Source
+from genctl.errors import UsageError
+from genctl.families.base import Blend, Drawn, Losses, Request, Source
+from genctl.families.prompted import Conditions, Prompted
 from genctl.nets import fast
 from genctl.nets.dit import DiT
 from genctl.nets.dit_sample import Loop, PackedBlock, pack
 from genctl.nets.graph import GraphLoop
 from genctl.nets.plain import PlainLoop
-from genctl.nets.text import TextEncoder, Tokenizer, load_text_encoder
 
 NOISE_START = 1 - 1e-3  # a predicted noise says nothing of the data at t = 1, where x_t is that noise
 DATA_END = 1e-3  # where inversion begins: at t = 0 the noise cannot be read from x_t
-Conditions = tuple[Tensor, ...]  # states [B, L, T], present [B, L], pooled [B, T]; or nothing
 AnyLoop = Loop | GraphLoop | PlainLoop
 
 
@@ -67,20 +65,19 @@ class SamplingConfig:
     spacing: Spacing = "uniform"
 
 
-class Flow(Family):
+class Flow(Prompted):
     """Base of flows. A subclass sets `net` and `shape` (of one x), and says `to_x` and `from_x`."""
 
     net: nn.Module
     shape: tuple[int, ...]
 
     def __init__(self, config: Any) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config, self.pixels = config, config.pixels
         self.path = PATHS[config.diffusion.path]
         self.packed: dict[torch.dtype, list[PackedBlock]] = {}
         self.graphs: dict[tuple[Any, ...], GraphLoop] = {}
         self.plain: dict[torch.dtype, nn.Module] = {}
-        self.used: dict[str, dict[str, str]] = {}  # the parts that were loaded: name and sha256
 
     def phases(self) -> dict[str, nn.Module]:
         return {"model": self.net}
@@ -102,64 +99,6 @@ class Flow(Family):
 
     def noise_shape(self) -> tuple[int, ...]:
         return self.shape
-
-    def facts(self) -> dict[str, Any]:
-        return {"parts": self.used} if self.used else {}
-
-    # conditions ------------------------------------------------------------------------------------------------------
-    def text(self) -> tuple[Tokenizer, TextEncoder]:
-        """The frozen text encoder, loaded at first use."""
-        if "text" not in self.parts:
-            tensors, header = hub.load_part(self.config.text)
-            self._check_part("text", hub.weights_sha256(hub.resolve(self.config.text, kind="part"), header))
-            encoder = load_text_encoder(tensors).to(self.device).requires_grad_(False).eval()
-            self.parts["text"] = (Tokenizer(header.metadata["tokenizer"]), encoder)
-        return self.parts["text"]
-
-    def _check_part(self, part: str, found: str) -> None:
-        recorded = self.info.get("parts", {}).get(part, {}).get("sha256", found)
-        self.used[part] = {"name": getattr(self.config, part), "sha256": found}
-        if recorded != found:
-            raise ModelError(
-                f"this model was trained with another {part} {getattr(self.config, part)!r} "
-                f"(sha256 {recorded[:12]}, found {found[:12]})"
-            )
-
-    @torch.inference_mode()
-    def encode_text(self, text: str) -> tuple[Tensor, Tensor, bool]:
-        """States [n, T] (n <= slots) and pooled [T] of one text, and whether it was cut; an empty text has n = 0."""
-        tokenizer, encoder = self.text()
-        if not text.strip():
-            width = self.config.net.text_width
-            return torch.zeros(0, width), torch.zeros(width), False
-        ids, mask, cut = tokenizer.encode([text], max_tokens=self.config.net.text_slots)
-        states, pooled = encoder(ids.to(self.device), mask.to(self.device))
-        return states[0, : int(mask.sum())].float().cpu(), pooled[0].float().cpu(), cut[0]
-
-    def cuts(self, prompt: str) -> bool:
-        return self.text()[0].encode([prompt], max_tokens=self.config.net.text_slots)[2][0]
-
-    def conditions(self, prompts: list[str | Blend]) -> Conditions:
-        """The network's conditions of some prompts; each distinct one is encoded once, alone."""
-        slots, learned = self.config.net.text_slots, ("empty_slot", "empty_pooled")
-        empty_slot, empty_pooled = (self.net.get_parameter(name).detach().float().cpu() for name in learned)
-        known: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-
-        def one(text: str) -> tuple[Tensor, Tensor, Tensor]:
-            if text not in known:
-                states, pooled, _ = self.encode_text(text)
-                filled = torch.cat([states, empty_slot[len(states) :]])
-                known[text] = (filled, torch.arange(slots) < len(states), pooled if len(states) else empty_pooled)
-            return known[text]
-
-        rows = []
-        for prompt in prompts:
-            if isinstance(prompt, str):
-                rows.append(one(prompt))
-            else:  # between two prompts; a slot that only one fills moves to or from the learned empty one
-                (a, in_a, pa), (b, in_b, pb) = one(prompt.start), one(prompt.end)
-                rows.append((torch.lerp(a, b, prompt.share), in_a | in_b, torch.lerp(pa, pb, prompt.share)))
-        return tuple(torch.stack(part).to(self.device) for part in zip(*rows, strict=True))
 
     # training --------------------------------------------------------------------------------------------------------
     def training_step(self, batch: dict[str, Tensor], draw: Draw, progress: float) -> Losses:

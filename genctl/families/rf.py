@@ -19,7 +19,8 @@ from genctl.draws import Draw
 from genctl.errors import InputError, UsageError, nearest
 from genctl.families.base import Blend, Source
 from genctl.families.captions import Captions, Labels, preview_prompts
-from genctl.families.flow import Conditions, DiffusionConfig, Flow, SamplingConfig
+from genctl.families.flow import DiffusionConfig, Flow, SamplingConfig
+from genctl.families.prompted import Conditions
 from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.unet import UNet, UNetConfig
 

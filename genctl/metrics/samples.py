@@ -54,11 +54,12 @@ def distances(model: Family, made: Tensor, pictures: Pictures) -> dict[str, Any]
     what the held-out pictures score against them, as many as there are. Under the name of the extractor: no figure is
     comparable with Inception's."""
     net = extractor(model.device)
-    training, held = pictures.split(False), pictures.split(True)
-    real = real_features(net, training)
+    every = real_features(net, pictures)  # of both parts: retrieval needs them too, and they are cached
+    held_out = torch.tensor([entry.held_out for entry in pictures.entries])
+    real, held = every[~held_out], every[held_out]
     figures: dict[str, Any] = {"extractor": EXTRACTOR} | _against(features_of(net, made), real)
     if len(held) > 3:
-        figures["floor"] = _against(real_features(net, held), real)
+        figures["floor"] = _against(held, real)
     return figures
 
 
