@@ -67,23 +67,31 @@ def flow_and_divergence(
 def variational_bound(
     predict: Predict, x: Tensor, path: Path, uniform: Tensor, noise: Callable[[], Tensor], ends: tuple[float, float]
 ) -> Tensor:
-    """An upper bound of -log p(x) [B] in nats, by noise level (VDM, arXiv:2107.00630, eq. 11 and 17):
+    """An upper bound of -log p(x) [B] in nats (VDM, arXiv:2107.00630, eq. 11 and 17):
 
         reconstruction from x_t at ends[0]  +  1/2 E |z - z_hat|^2 integrated over log-SNR  +  prior at ends[1].
 
     Each of `uniform` [K] in (0, 1) is a place in the range of log-SNR and takes one draw of `noise`; their mean
     estimates the integral, so the bound holds in expectation.
     """
+    reconstruction, terms, prior = bound_parts(predict, x, path, uniform, noise, ends)
+    return reconstruction + terms.mean(0) + prior
+
+
+def bound_parts(
+    predict: Predict, x: Tensor, path: Path, uniform: Tensor, noise: Callable[[], Tensor], ends: tuple[float, float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The three parts of `variational_bound`: the reconstruction [], for each of `uniform` what the integral would be if
+    every noise level cost as much as this one [K, B], and the prior [B]."""
     low, high = (torch.tensor(end, dtype=x.dtype, device=x.device) for end in ends)
     most, least = path.log_snr(low), path.log_snr(high)
-    total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    terms = []
     for t in path.from_log_snr(least + uniform * (most - least)):
         z = noise()
         _, guess = predict(path.a(t) * x + path.b(t) * z, t)
-        total = total + (z - guess).square().flatten(1).sum(1) / 2
-    integral = total / len(uniform) * (most - least)
+        terms.append((z - guess).square().flatten(1).sum(1) / 2 * (most - least))
     reconstruction = x[0].numel() / 2 * (math.log(2 * math.pi * math.e) - most)  # of N(x_t / a, (b / a)^2)
-    return reconstruction + integral + _prior_divergence(x, path, high)
+    return reconstruction, torch.stack(terms), _prior_divergence(x, path, high)
 
 
 def bits_per_dimension(nats: Tensor, dimensions: int, levels: int = 256) -> Tensor:

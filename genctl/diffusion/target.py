@@ -34,6 +34,7 @@ TARGETS: dict[str, Row] = {
     "velocity": lambda path, t: (path.da(t), path.db(t)),  # dx_t/dt along the straight pairing of x and z
     "v": lambda path, t: (-path.b(t), path.a(t)),  # Salimans & Ho, arXiv:2202.00512
     "F": karras,
+    "score": lambda path, t: (torch.zeros_like(t), -1 / path.b(t)),  # of p_t(x_t | x): denoising score matching
 }
 
 

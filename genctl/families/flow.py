@@ -37,7 +37,7 @@ from genctl.nets.dit_sample import Loop, PackedBlock, pack
 from genctl.nets.graph import GraphLoop
 from genctl.nets.plain import PlainLoop
 
-NOISE_START = 1 - 1e-3  # a predicted noise says nothing of the data at t = 1, where x_t is that noise
+NOISE_START = 1 - 1e-3  # a predicted noise or score says nothing of the data at t = 1, where x_t is that noise
 DATA_END = 1e-3  # where inversion begins: at t = 0 the noise cannot be read from x_t
 AnyLoop = Loop | GraphLoop | PlainLoop
 
@@ -45,7 +45,7 @@ AnyLoop = Loop | GraphLoop | PlainLoop
 @dataclass(frozen=True)
 class DiffusionConfig:
     path: Literal["linear", "cosine", "vp", "subvp", "ve", "edm"] = "linear"
-    target: Literal["x", "noise", "velocity", "v", "F"] = "velocity"
+    target: Literal["x", "noise", "velocity", "v", "F", "score"] = "velocity"
     weighting: Literal["unit", "velocity", "elbo", "min-snr", "edm", "sigmoid"] = "unit"
     density: Density = "logit-normal"
     density_mean: float = 0.0
@@ -181,7 +181,7 @@ class Flow(Prompted):
         config = self.config.sampling
         spacing, path = request.spacing or config.spacing, self.walked(request)
         times = grid(self.steps(request), request.shift or config.shift, spacing, path)
-        begin = NOISE_START if self.config.diffusion.target == "noise" else 1.0
+        begin = NOISE_START if self.config.diffusion.target in ("noise", "score") else 1.0
         return min(begin, request.strength) * times
 
     def walked(self, request: Request) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from genctl.data.pictures import Pictures
-from genctl.diffusion.likelihood import Predict, bits_per_dimension, log_likelihood, variational_bound
+from genctl.diffusion.likelihood import Predict, bits_per_dimension, bound_parts, log_likelihood
 from genctl.diffusion.target import solve
 from genctl.draws import generator
 from genctl.errors import UsageError
@@ -20,6 +20,7 @@ from genctl.families.flow import Flow
 from genctl.metrics.samples import prompt_of
 
 LEAST_SNR, MOST_SNR = -13.0, 13.0  # of the path that is integrated; beyond, a pixel's step of 2/256 is above the noise
+LEVELS = 4  # ranges of log-SNR by which the bound is told
 Report = Callable[[int, int], None]
 
 
@@ -32,20 +33,21 @@ def bits(
     ode: log-likelihood along the probability-flow ODE by `steps` steps of RK4, evenly in log-SNR, one Rademacher probe
     a dequantisation. Pictures of whole numbers are dequantised uniformly, x = (n + u) / 128 - 1, `dequantisations`
     times; `ode` averages the bits, `ode_inside` the likelihoods (a tighter bound of the discrete one), `spread` is the
-    standard deviation over draws of the set's mean. bound: the variational one at the same draws. Raises UsageError
-    for a latent model, whose codes have a density that says nothing of the pictures'.
+    standard deviation over draws of the set's mean. bound: the variational one at the same draws, and its share by
+    ranges of log-SNR. Raises UsageError for a latent model: the density of codes says nothing of the pictures'.
     """
     if not isinstance(model, Flow) or model.shape != (3, model.pixels, model.pixels):
         raise UsageError(f"--bpd: a {model.name} model gives pictures no density; flows in pixel space do (rf)")
     held = pictures.split(True)
     chosen = held if len(held) else pictures
     rows = torch.randperm(len(chosen), generator=generator("bits"))[:most].tolist()
-    nats, bounds = [], []
+    nats, bounds, by_level = [], [], []
     for done, row in enumerate(rows):
         prompt = prompt_of(model, chosen.entries[row])
-        ode, bound = _of_picture(model, chosen.pixels[row], prompt, dequantisations, steps, row)
+        ode, bound, levels = _of_picture(model, chosen.pixels[row], prompt, dequantisations, steps, row)
         nats.append(ode)
         bounds.append(bound)
+        by_level.append(levels)
         report(done + 1, len(rows))
     size = math.prod(model.shape)
     ode, bound = torch.stack(nats).detach(), torch.stack(bounds)  # [N, K] of -log p
@@ -57,13 +59,21 @@ def bits(
         "spread": round(float(per_draw.std(correction=min(1, dequantisations - 1))), 4),
         "ode_inside": round(float(bits_per_dimension(inside.mean(), size)), 4),
         "bound": round(float(bits_per_dimension(bound.mean(), size)), 4),
+        "bound_by_log_snr": _named(torch.stack(by_level).mean(0) / (size * math.log(2))),
     }  # fmt: skip
+
+
+def _named(levels: Tensor) -> dict[str, float]:
+    """The integral's bits by equal ranges of log-SNR, from clean to noisy."""
+    edges = torch.linspace(MOST_SNR, LEAST_SNR, len(levels) + 1).tolist()
+    return {f"{a:g} to {b:g}": round(float(v), 4) for a, b, v in zip(edges, edges[1:], levels, strict=False)}
 
 
 def _of_picture(
     model: Flow, pixels: Tensor, prompt: str, dequantisations: int, steps: int, row: int
-) -> tuple[Tensor, Tensor]:
-    """-log p [K] of one picture's dequantisations in nats, by the ODE and by the bound."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """-log p [K] of one picture's dequantisations in nats, by the ODE and by the bound, and the bound's integral by
+    noise level [LEVELS]."""
     draw = generator("dequantise", row)
     noise = torch.rand(dequantisations, *pixels.shape, generator=draw)
     x = ((pixels.float() + noise) / 128 - 1).to(model.device)
@@ -80,8 +90,9 @@ def _of_picture(
     uniform = (torch.arange(4 * steps, dtype=x.dtype, device=x.device) + 0.5) / (4 * steps)
     fresh = lambda: torch.randn(x.shape, generator=draw).to(x)  # noqa: E731
     with torch.no_grad():
-        bound = variational_bound(predict, x, path, uniform, fresh, (ends[0], ends[1]))
-    return -log_p, bound
+        reconstruction, terms, prior = bound_parts(predict, x, path, uniform, fresh, (ends[0], ends[1]))
+    levels = terms.mean(1).flip(0).view(LEVELS, -1).sum(1) / len(terms)  # `uniform` rises with log-SNR
+    return -log_p, reconstruction + terms.mean(0) + prior, levels
 
 
 def predictor(model: Flow, prompt: str, count: int) -> Predict:

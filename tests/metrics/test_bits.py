@@ -59,6 +59,9 @@ def test_bits_of_gaussian_pixels(shapes: Pictures) -> None:
     assert got["ode"] == pytest.approx(float(torch.stack(wanted).mean()), abs=2e-3)
     assert got["ode"] >= got["ode_inside"]
     assert got["bound"] == pytest.approx(got["ode"], abs=0.1)  # tight for the optimal denoiser, but for its own draws
+    levels = got["bound_by_log_snr"]
+    assert list(levels) == ["13 to 6.5", "6.5 to 0", "0 to -6.5", "-6.5 to -13"]
+    assert levels["-6.5 to -13"] < 0.01 < levels["0 to -6.5"] < levels["6.5 to 0"]  # |z - guess|^2 falls with the noise
     assert (got["count"], got["held_out"], got["dequantisations"]) == (2, True, 2)
 
 
