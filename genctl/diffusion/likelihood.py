@@ -81,8 +81,8 @@ def variational_bound(
 def bound_parts(
     predict: Predict, x: Tensor, path: Path, uniform: Tensor, noise: Callable[[], Tensor], ends: tuple[float, float]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The three parts of `variational_bound`: the reconstruction [], for each of `uniform` what the integral would be if
-    every noise level cost as much as this one [K, B], and the prior [B]."""
+    """The three parts of `variational_bound`: the reconstruction [], for each of `uniform` what the integral would be
+    if every noise level cost as much as this one [K, B], and the prior [B]."""
     low, high = (torch.tensor(end, dtype=x.dtype, device=x.device) for end in ends)
     most, least = path.log_snr(low), path.log_snr(high)
     terms = []
