@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from genctl.families.base import Family, Request
 
 
+PICTURE, GUIDANCE, SAMPLER = "From a picture", "Guidance", "Sampler"  # panels of --help
+
+
 def sample(
     context: typer.Context,
     model: shared.Model = "ldm",
@@ -35,37 +38,59 @@ def sample(
     count: Annotated[int, typer.Option("-n", "--count", help="How many pictures.", min=1, max=MOST)] = 1,
     output: shared.Output = None,
     force: shared.Force = False,
-    negative: Annotated[str, typer.Option("--negative", "--negative-prompt", help="What to steer away from.")] = "",
     prompts: Annotated[str | None, typer.Option(help="File or -: a prompt or JSON (prompt, seed, n) a line.")] = None,
-    solver: Annotated[str, typer.Option(help=f"One of {', '.join(shared.SOLVERS)}.")] = "euler",
-    interval: Annotated[str | None, typer.Option(help="Guide only for t within LOW,HIGH (1 = noise).")] = None,
-    path: Annotated[
-        str | None, typer.Option(help=f"Sample along: {', '.join(shared.PATHS)} (default: as trained).")
-    ] = None,
-    spacing: Annotated[str | None, typer.Option(help=f"Of the times: {', '.join(shared.SPACINGS)}.")] = None,
-    shift: Annotated[float | None, typer.Option(help="Of the times, towards noise (above 1).", min=0.01)] = None,
-    guidance: Annotated[str, typer.Option(help=f"Rule of guidance: {', '.join(shared.GUIDANCE)}.")] = "cfg",
-    rescale: Annotated[
-        float, typer.Option(min=0, max=1, help="Share in which guided contrast is brought back to normal.")
-    ] = 0.0,
-    also: Annotated[
-        list[str] | None, typer.Option("--also", help="A further prompt with its weight, such as hat:0.5 (repeatable).")
-    ] = None,
-    guide: Annotated[
-        str | None, typer.Option(help="A weaker model of the same kind to steer away from (autoguidance).")
-    ] = None,
-    image: Annotated[Path | None, typer.Option(help="Vary this picture instead of starting from noise.")] = None,
-    strength: Annotated[
-        float | None, typer.Option(min=0.01, max=1, help="How far: 1 = anew (default .6; with --mask 1).")
-    ] = None,
-    mask: Annotated[Path | None, typer.Option(help="Redraw --image where this is white, keep it where black.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Of --model optimal: the pictures of which it is the optimum.")
-    ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show each step in the terminal.")] = False,
     like: Annotated[Path | None, typer.Option(help="Repeat what made this picture.")] = None,
-    batch: Annotated[int, typer.Option(help="Pictures drawn at once: speed and memory, not what is drawn.", min=1)] = 8,
+    image: Annotated[
+        Path | None, typer.Option(help="Vary this one instead of starting from noise.", rich_help_panel=PICTURE)
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1, help="How far: 1 = anew (default .6; with --mask 1).", rich_help_panel=PICTURE),
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Redraw where this is white, keep where black.", rich_help_panel=PICTURE)
+    ] = None,
+    negative: Annotated[
+        str,
+        typer.Option("--negative", "--negative-prompt", help="What to steer away from.", rich_help_panel=GUIDANCE),
+    ] = "",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="A further prompt and its weight, such as hat:0.5 (repeatable).", rich_help_panel=GUIDANCE),
+    ] = None,
+    guide: Annotated[
+        str | None, typer.Option(help="A weaker model of the same kind to steer away from.", rich_help_panel=GUIDANCE)
+    ] = None,
+    guidance: Annotated[
+        str, typer.Option(help=f"Rule: {', '.join(shared.GUIDANCE)}.", rich_help_panel=GUIDANCE)
+    ] = "cfg",
+    interval: Annotated[
+        str | None, typer.Option(help="Guide only for t within LOW,HIGH (1 = noise).", rich_help_panel=GUIDANCE)
+    ] = None,
+    rescale: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the contrast to bring back.", rich_help_panel=GUIDANCE)
+    ] = 0.0,
+    solver: Annotated[
+        str, typer.Option(help=f"One of {', '.join(shared.SOLVERS)}.", rich_help_panel=SAMPLER)
+    ] = "euler",
+    path: Annotated[
+        str | None,
+        typer.Option(
+            help=f"From noise to data: {', '.join(shared.PATHS)} (default: as trained).", rich_help_panel=SAMPLER
+        ),
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help=f"Of the times: {', '.join(shared.SPACINGS)}.", rich_help_panel=SAMPLER)
+    ] = None,
+    shift: Annotated[
+        float | None, typer.Option(help="Of the times, towards noise (above 1).", min=0.01, rich_help_panel=SAMPLER)
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Of --model optimal: its pictures.", rich_help_panel=SAMPLER)
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Drawn at once: speed and memory, not what is drawn.", min=1)] = 8,
     device: shared.Device = "auto",
     dtype: shared.Dtype = "auto",
     as_json: shared.Json = False,
