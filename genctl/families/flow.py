@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -225,7 +225,8 @@ class Flow(Prompted):
         if request.guide is not None:
             if request.guide.shape != self.shape:
                 raise UsageError("the guide draws pictures of another size than the model")
-            weak = request.guide.guesses(request, list(prompts), count, evaluations)
+            along = replace(request, path=self.walked(request).name)  # whatever path the guide was trained on
+            weak = request.guide.guesses(along, list(prompts), count, evaluations)
 
             def guesses(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
                 return own(x_t, k, every) + (weak(x_t, k, False) if every else [])

@@ -7,7 +7,8 @@ import torch
 from helpers import shape_folder
 
 from genctl.data.pictures import DataConfig, Pictures, load
-from genctl.diffusion.target import TARGETS
+from genctl.diffusion.path import PATHS
+from genctl.diffusion.target import TARGETS, solve
 from genctl.draws import Draw
 from genctl.errors import InputError, UsageError
 from genctl.families.base import Blend, Request
@@ -191,6 +192,18 @@ def test_a_weak_guide_is_extrapolated_away_from() -> None:
             strong, other = (net(x, torch.tensor([t]), *model.conditions(["red"])) for net in (model.net, weak.net))
             x = x - (other + 2 * (strong - other)) / 3
     assert torch.allclose(got, x.clamp(-1, 1), atol=1e-4)
+    far = made(diffusion=DiffusionConfig(path="cosine"))
+    got = drawn(model, seeds=[2], prompts=["red"], guidance_scale=2.0, guide=far, guidance_interval=(0.0, 1.0))
+    x, cosine = torch.randn(model.shape, generator=torch.Generator().manual_seed(2))[None], PATHS["cosine"]
+    with torch.no_grad():
+        for t in (1.0, 2 / 3, 1 / 3):
+            guess = x - t * model.net(x, torch.tensor([t]), *model.conditions(["red"]))
+            s = cosine.from_log_snr(PATHS["linear"].log_snr(torch.tensor([t])).clamp(min=-30))
+            scaled = x * torch.sqrt((cosine.a(s) ** 2 + cosine.b(s) ** 2) / ((1 - t) ** 2 + t**2))
+            weak_guess, _ = solve("velocity", cosine, scaled, far.net(scaled, s, *far.conditions(["red"])), s)
+            guided = weak_guess + 2 * (guess - weak_guess)
+            x = x - (x - guided) / t / 3
+    assert torch.allclose(got, x.clamp(-1, 1), atol=1e-3)
     other = RF(RFConfig(32, "class", ("blue", "red", "green"), unet=UNET))
     with pytest.raises(UsageError, match="of another size"):
         drawn(model, seeds=[2], guide=other)
