@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PROMPT_KEYS = ("prompt", "seed", "n")  # of a JSON line of --prompts
 RECORDED: dict[str, tuple[str, Any]] = {  # setting -> its key in a picture's provenance, and what no key means
     "model": ("model", "ldm"), "prompt": ("prompt", ""), "class_name": ("class", ""), "cfg": ("guidance_scale", None),
-    "steps": ("steps", None), "seed": ("seed", None), "negative": ("negative", ""), "solver": ("solver", "euler"),
+    "steps": ("steps", None), "seed": ("seed", None), "negative": ("negative", ""), "solver": ("solver", None),
     "interval": ("guidance_interval", None), "guidance": ("guidance", "cfg"), "rescale": ("rescale", 0.0),
     "also": ("also", []), "strength": ("strength", None), "path": ("path", None), "spacing": ("spacing", None),
     "shift": ("shift", None),
@@ -143,8 +143,9 @@ def like_picture(path: Path, settings: dict[str, Any], given: set[str], image: P
 
 def _check_recorded(path: Path, recorded: dict[str, Any]) -> None:
     """Raise InputError where a picture's provenance holds something that no setting can be."""
-    texts, numbers = ("model", "prompt", "class_name", "negative", "solver", "guidance"), ("cfg", "rescale", "shift")
+    texts, numbers = ("model", "prompt", "class_name", "negative", "guidance"), ("cfg", "rescale", "shift")
     fine = {name: isinstance(recorded[name], str) for name in texts}
+    fine |= {name: isinstance(recorded[name], str | None) for name in ("solver", "path", "spacing")}
     fine |= {name: recorded[name] is None or _number(recorded[name]) for name in (*numbers, "strength")}
     fine |= {name: type(recorded[name]) in (int, type(None)) for name in ("seed", "steps")}
     ends, also = recorded["interval"], recorded["also"]

@@ -27,14 +27,15 @@ def evaluate(
     most: Annotated[int, typer.Option("--most", help="At most so many pictures of each kind.", min=1)] = 400,
     cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance scale.")] = None,
     steps: Annotated[int | None, typer.Option(help="Solver steps.", min=1)] = None,
-    solver: Annotated[str, typer.Option(help="Solver.")] = "euler",
+    solver: Annotated[str | None, typer.Option(help="Solver (default: the model's own).")] = None,
     device: shared.Device = "auto",
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
     """Measure a model: a codec's PSNR and LPIPS, a text model's concept retrieval, distances, copies, likelihood."""
     shared.finite("--cfg", cfg)
-    shared.one_of("--solver", solver, shared.SOLVERS)
+    if solver is not None:
+        shared.one_of("--solver", solver, shared.SOLVERS)
     _, document = shared.describe(model)
     asked = {"retrieval": retrieval, "distance": distance, "memorised": memorised, "bpd": bpd}
     if "sample" not in document["can"]:

@@ -10,7 +10,7 @@ import warnings
 import typer
 
 from genctl import __version__
-from genctl.cli import codes, evaluate, interpolate, models, plot, sample, train
+from genctl.cli import codes, distill, evaluate, interpolate, models, plot, sample, train
 from genctl.errors import GenctlError, PipeClosedError, out_of_memory
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("sample")(sample.sample)
 app.command("train")(train.train)
+app.command("distill")(distill.distill)
 app.command("interpolate")(interpolate.interpolate)
 app.command("encode")(codes.encode)
 app.command("decode")(codes.decode)

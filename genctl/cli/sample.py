@@ -73,8 +73,9 @@ def sample(
         float, typer.Option(min=0, max=1, help="Share of the contrast to bring back.", rich_help_panel=GUIDANCE)
     ] = 0.0,
     solver: Annotated[
-        str, typer.Option(help=f"One of {', '.join(shared.SOLVERS)}.", rich_help_panel=SAMPLER)
-    ] = "euler",
+        str | None,
+        typer.Option(help=f"One of {', '.join(shared.SOLVERS)} (default: the model's own).", rich_help_panel=SAMPLER),
+    ] = None,
     path: Annotated[
         str | None,
         typer.Option(
@@ -121,9 +122,8 @@ def sample(
 
     shared.one_stdout(output, as_json)
     shared.finite("--cfg", settings["cfg"])
-    shared.one_of("--solver", settings["solver"], shared.SOLVERS)
     shared.one_of("--guidance", settings["guidance"], shared.GUIDANCE)
-    for name, known in (("path", shared.PATHS), ("spacing", shared.SPACINGS)):
+    for name, known in (("solver", shared.SOLVERS), ("path", shared.PATHS), ("spacing", shared.SPACINGS)):
         if settings[name] is not None:
             shared.one_of(f"--{name}", settings[name], known)
     shared.finite("--shift", settings["shift"])

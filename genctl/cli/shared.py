@@ -40,10 +40,11 @@ NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Do not write in
 
 # of diffusion/solve.py, which needs torch
 SOLVERS = ("euler", "heun", "heun_churn", "midpoint", "rk4", "dpmpp_2m", "dpmpp_3m",
-           "ancestral", "dpmpp_2m_sde", "sde", "predictor_corrector")  # fmt: skip
+           "ancestral", "consistency", "dpmpp_2m_sde", "sde", "predictor_corrector")  # fmt: skip
 PATHS = ("linear", "cosine", "vp", "subvp", "ve", "edm")  # of diffusion/path.py
 SPACINGS = ("uniform", "karras", "exponential", "beta")  # of diffusion/time.py
 SPACES = ("code", "noise")  # of families/base.py
+METHODS = ("consistency", "meanflow", "progressive", "reflow")  # of families/distill
 GUIDANCE = ("cfg", "apg", "zero_star")  # of diffusion/guide.py
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,7 +91,6 @@ def _train(
     from genctl.data.pictures import load
     from genctl.families.base import family_class
     from genctl.nets.fast import keep_memory
-    from genctl.train.loop import Trainer
     from genctl.train.optim import check
 
     if threads:
@@ -113,6 +114,17 @@ def _train(
         "data": config.to_dict(data_config) | {"fingerprint": pictures.fingerprint}, "seed": seed, "init": init,
         "parts": cls.part_hashes(model_config), "version": __version__,
     }  # fmt: skip
+    begin = partial(initialise, model, init, place, quiet) if init else None
+    fit(model, pictures, data, document, run, train_config, seed, place, override, quiet, begin)
+
+
+def fit(
+    model: Family, pictures: Pictures, data: Path, document: dict[str, Any], run: Run, train_config: Any, seed: int,
+    place: Any, override: bool, quiet: bool, begin: Callable[[], None] | None = None,
+) -> None:  # fmt: skip
+    """Train the model in its run folder, or go on; `begin` is called before the first step of a new run."""
+    from genctl.train.loop import Trainer
+
     captioned = any(entry.captions or entry.tags for entry in pictures.entries)
     if "text" in model.can and not captioned:
         how = "name class folders, put a .txt beside each picture, or a metadata.jsonl"
@@ -122,8 +134,8 @@ def _train(
         raise InputError(f"{data}: every picture is held out; nothing is left to train on")
     with run.locked():
         resumed = run.begin(document, override)
-        if init and not resumed:
-            initialise(model, init, place, quiet)
+        if begin and not resumed:
+            begin()
         source = model.source(training, place)
         held_out = model.source(held, place) if len(held) else None
         trainer = Trainer(
@@ -207,7 +219,7 @@ def _facts(pictures: Pictures, folder: Path, document: dict[str, Any]) -> dict[s
     settings = {key: value for key, value in document["data"].items() if key != "fingerprint"}
     data = {"pictures": len(pictures), "fingerprint": pictures.fingerprint, "settings": settings, "attribution": text}
     training = {"settings": document["train"], "seed": document["seed"], "init": document["init"]}
-    return {"training": training, "data": data}
+    return {"training": training, "data": data} | ({"teacher": document["teacher"]} if "teacher" in document else {})
 
 
 class Display:

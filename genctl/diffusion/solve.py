@@ -197,6 +197,15 @@ def ancestral(denoise: Denoiser, x_t: Tensor, times: Tensor, path: Path, fresh: 
         yield x_t, x
 
 
+def consistency(denoise: Denoiser, x_t: Tensor, times: Tensor, path: Path, fresh: Fresh) -> Steps:
+    """For a network whose data guess is already where the ODE ends (a consistency model): the guess is noised anew to
+    the next time (arXiv:2303.01469, algorithm 1). One step is the guess itself."""
+    for k, s in enumerate(times[1:]):
+        x, _ = denoise(x_t, k)
+        x_t = path.a(s) * x + (path.b(s) * fresh() if s > 0 else 0)
+        yield x_t, x
+
+
 def dpmpp_2m_sde(denoise: Denoiser, x_t: Tensor, times: Tensor, path: Path, fresh: Fresh) -> Steps:
     """DPM-Solver++ (2M) for the reverse SDE (arXiv:2211.01095, section 5), its correction by the midpoint rule."""
     before: tuple[Tensor, Tensor] | None = None  # the last data guess, and the gap of the step that followed
@@ -260,6 +269,7 @@ SOLVERS: dict[str, Solver] = {
     "dpmpp_2m": Solver(dpmpp_2m, 2, _firsts),
     "dpmpp_3m": Solver(dpmpp_3m, 3, _firsts),  # once it has started: its first two steps are of lower order
     "ancestral": Solver(ancestral, None, _firsts),
+    "consistency": Solver(consistency, None, _firsts),
     "dpmpp_2m_sde": Solver(dpmpp_2m_sde, None, _firsts),
     "sde": Solver(sde, None, _firsts),
     "predictor_corrector": Solver(predictor_corrector, None, HEUN.evaluations),

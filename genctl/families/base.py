@@ -48,7 +48,7 @@ class Request:
     prompts: list[str | Blend] = field(default_factory=list)
     negative: str = ""
     steps: int | None = None
-    solver: str = "euler"
+    solver: str | None = None
     guidance_scale: float | None = None
     guidance_interval: tuple[float, float] | None = None  # of t; outside, the plain conditional prediction
     guidance: Literal["cfg", "apg", "zero_star"] = "cfg"  # the rule, diffusion/guide.py

@@ -16,7 +16,7 @@ import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,8 +37,12 @@ from genctl.nets.dit_sample import Loop, PackedBlock, pack
 from genctl.nets.graph import GraphLoop
 from genctl.nets.plain import PlainLoop
 
+if TYPE_CHECKING:
+    from genctl.families.distill.lesson import Lesson
+
 NOISE_START = 1 - 1e-3  # a predicted noise or score says nothing of the data at t = 1, where x_t is that noise
 DATA_END = 1e-3  # where inversion begins: at t = 0 the noise cannot be read from x_t
+GUIDANCE_UNIT = 1 / 8  # of the guidance scale that a student is told, so that usual ones lie within (0, 1)
 AnyLoop = Loop | GraphLoop | PlainLoop
 
 
@@ -58,6 +62,7 @@ class DiffusionConfig:
 class SamplingConfig:
     """What `sample` does unless told otherwise; kept in the model file."""
 
+    solver: str = "euler"
     steps: int = 20
     guidance_scale: float = 4.0
     guidance_interval: tuple[float, float] = (0.1, 0.95)
@@ -68,6 +73,7 @@ class SamplingConfig:
 class Flow(Prompted):
     """Base of flows. A subclass sets `net` and `shape` (of one x), and says `to_x` and `from_x`."""
 
+    training_only = ("lesson.",)
     net: nn.Module
     shape: tuple[int, ...]
 
@@ -78,9 +84,12 @@ class Flow(Prompted):
         self.packed: dict[torch.dtype, list[PackedBlock]] = {}
         self.graphs: dict[tuple[Any, ...], GraphLoop] = {}
         self.plain: dict[torch.dtype, nn.Module] = {}
+        self.lesson: Lesson | None = (
+            None  # of a student: what it learns from its teacher instead of the flow's own loss
+        )
 
     def phases(self) -> dict[str, nn.Module]:
-        return {"model": self.net}
+        return {"model": self.net} | (self.lesson.phases() if self.lesson is not None else {})
 
     def compile_parts(self) -> None:
         if isinstance(self.net, DiT):
@@ -88,6 +97,11 @@ class Flow(Prompted):
                 block.compile()
         else:
             self.net.compile()
+
+    @staticmethod
+    def with_net(config: Any, **changes: Any) -> Any:
+        """The configuration with its network's changed."""
+        return replace(config, net=replace(config.net, **changes))
 
     def to_x(self, pictures: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [-1, 1] -> x [B, *shape]."""
@@ -102,6 +116,9 @@ class Flow(Prompted):
 
     # training --------------------------------------------------------------------------------------------------------
     def training_step(self, batch: dict[str, Tensor], draw: Draw, progress: float) -> Losses:
+        if self.lesson is not None:
+            yield from self.lesson.step(self, batch, draw, progress)
+            return
         dropped = draw.uniform(1)
         if "present" in batch:
             batch = batch | {"present": batch["present"] & (dropped >= self.config.diffusion.condition_dropout)}
@@ -134,14 +151,20 @@ class Flow(Prompted):
 
     @torch.no_grad()
     def validation_loss(self, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
+        if self.lesson is not None:
+            return self.lesson.validation_loss(self, batch, draw)
         loss, figures = self._loss(batch, draw)
         return {"loss": loss} | figures
 
     def preview(self, source: Source) -> Tensor:
+        """Sixteen pictures; of a student eight, above its teacher's from the same noise."""
         prompts: list[str | Blend] = list(getattr(source, "preview_prompts", [""] * 16))
+        prompts = prompts[::2] if self.lesson is not None else prompts
+        models = [self] if self.lesson is None else [self, self.lesson.teacher]
+        request = Request(seeds=list(range(len(prompts))), prompts=prompts, packed=False)
         with torch.autocast(self.device.type, enabled=False):
-            drawn = list(self.sample(Request(seeds=list(range(len(prompts))), prompts=prompts, packed=False)))
-        return torch.cat([part.pictures for part in drawn if part.final])
+            parts = [part for model in models for part in model.sample(request) if part.final]
+        return torch.cat([part.pictures for part in parts])
 
     # sampling --------------------------------------------------------------------------------------------------------
     @torch.inference_mode()
@@ -156,9 +179,9 @@ class Flow(Prompted):
         noise = PictureNoise(seeds, self.shape)
         begin = noise()
         begin = begin if request.noise is None else request.noise[start : start + len(seeds)]
-        path, times, solver = self.walked(request), self.times(request), SOLVERS[request.solver]
+        path, times, solver = self.walked(request), self.times(request), SOLVERS[self.solver(request)]
         evaluations = solver.evaluations(times, path)
-        denoise = self.denoiser(request, prompts, evaluations)
+        denoise = self.denoiser(request, prompts, evaluations, times[1:])
         x_t = path.b(times[0]) * begin.to(self.device)
         if request.image is not None:
             known = self.to_x(request.image[None]).to(self.device)
@@ -200,6 +223,9 @@ class Flow(Prompted):
     def steps(self, request: Request) -> int:
         return request.steps or self.config.sampling.steps
 
+    def solver(self, request: Request) -> str:
+        return request.solver or self.config.sampling.solver
+
     def guidance(self, request: Request) -> guide.Guidance:
         """How a request is guided, with what it leaves open filled in from the model's own settings."""
         config = self.config.sampling
@@ -215,12 +241,18 @@ class Flow(Prompted):
         """Whether any condition differs from the empty one; then, and only then, is there something to guide."""
         return bool(request.negative) or bool(request.also) or any(request.prompts)
 
-    def denoiser(self, request: Request, prompts: list[str | Blend], evaluations: Tensor) -> Denoiser:
-        """The guided denoiser of one chunk of pictures, at the times where a solver will evaluate it."""
+    def denoiser(
+        self, request: Request, prompts: list[str | Blend], evaluations: Tensor, ends: Tensor | None = None
+    ) -> Denoiser:
+        """The guided denoiser of one chunk of pictures, at the times where a solver will evaluate it, and where each
+        step ends. A student that is told the guidance scale needs no unconditional half."""
         guidance, count = self.guidance(request), len(prompts)
+        told = self.told(guidance.scale, evaluations, ends)
+        if "guidance" in self.config.net.scalars:
+            guidance = replace(guidance, scale=1.0)
         rows: list[str | Blend] = [*prompts, *(text for text, _ in request.also for _ in range(count))]
         needs = request.guide is None and (guidance.scale != 1 or len(request.also) > 0)
-        own = self.guesses(request, [*rows, *[request.negative] * count * needs], count, evaluations)
+        own = self.guesses(request, [*rows, *[request.negative] * count * needs], count, evaluations, told)
         guesses = own
         if request.guide is not None:
             if request.guide.shape != self.shape:
@@ -233,13 +265,25 @@ class Flow(Prompted):
 
         return guide.guided(guesses, guidance, self.walked(request), evaluations.to(self.device, torch.float32))
 
+    def told(self, scale: float, evaluations: Tensor, ends: Tensor | None) -> Tensor | None:
+        """The scalars [K, S] that the network is told at its K evaluations. Raises UsageError for a solver whose steps
+        take several, where the network must know the end of each."""
+        names = self.config.net.scalars
+        if not names:
+            return None
+        if "end" in names and (ends is None or len(ends) != len(evaluations)):
+            raise UsageError("this model leaps from time to time: it wants --solver euler or consistency")
+        guided = torch.full_like(evaluations, scale * GUIDANCE_UNIT)
+        return torch.stack([ends if name == "end" and ends is not None else guided for name in names], 1)
+
     def guesses(
-        self, request: Request, conditions: list[str | Blend], count: int, evaluations: Tensor
-    ) -> guide.Guesses:
+        self, request: Request, conditions: list[str | Blend], count: int, evaluations: Tensor,
+        told: Tensor | None = None,
+    ) -> guide.Guesses:  # fmt: skip
         """Data guesses of `count` pictures under each of the conditions, which come condition by condition."""
         own, size = self.own_times(self.walked(request), evaluations)
         times, size = (part.to(self.device, torch.float32) for part in (own, size))
-        loop = self._loop(request, count, own, self.conditions(conditions) if conditions else ())
+        loop = self._loop(request, count, own, self.conditions(conditions) if conditions else (), told)
         target = self.config.diffusion.target
 
         def guess(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
@@ -249,18 +293,22 @@ class Flow(Prompted):
 
         return guess
 
-    def _loop(self, request: Request, count: int, evaluations: Tensor, conditions: Conditions) -> AnyLoop:
+    def _loop(
+        self, request: Request, count: int, evaluations: Tensor, conditions: Conditions, told: Tensor | None
+    ) -> AnyLoop:
         """The prepared network of one chunk; on a GPU as a graph, captured once a shape."""
         dtype = request.dtype or (torch.bfloat16 if fast.bf16_pays(self.device) else torch.float32)
         shape = (count, *self.shape)
         if not isinstance(self.net, DiT):
-            return PlainLoop(self._plain(dtype, request.packed), dtype, count, evaluations, *conditions)
+            net = self._plain(dtype, request.packed)
+            return PlainLoop(net, dtype, count, evaluations, *conditions, scalars=told)
         blocks = self.packed.get(dtype) if request.packed else None
         if blocks is None:
             blocks = pack(self.net, dtype)
             if request.packed:
                 self.packed[dtype] = blocks
-        loop = Loop(self.net, blocks, dtype, shape, evaluations, *conditions)
+        states, present, pooled = conditions or (None, None, None)
+        loop = Loop(self.net, blocks, dtype, shape, evaluations, states, present, pooled, told)
         if self.device.type != "cuda" or not request.packed:
             return loop
         key = (dtype, shape, loop.rows)
@@ -319,7 +367,7 @@ class Flow(Prompted):
         return x_t
 
     def resolved(self, request: Request) -> dict[str, Any]:
-        facts: dict[str, Any] = {"steps": self.steps(request), "solver": request.solver, "path": request.path}
+        facts: dict[str, Any] = {"steps": self.steps(request), "solver": self.solver(request), "path": request.path}
         facts |= {"spacing": request.spacing, "shift": request.shift}
         guidance = self.guidance(request)
         if guidance.scale != 1 or self._has_condition(request):

@@ -23,8 +23,14 @@ from genctl.families.flow import DiffusionConfig, Flow, SamplingConfig
 
 
 @dataclass(frozen=True)
+class NoNet:
+    scalars: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class OptimalConfig:
     pixels: int = 64
+    net: NoNet = field(default_factory=NoNet)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(steps=50, guidance_scale=1.0))
 
@@ -58,8 +64,9 @@ class Optimal(Flow):
         return torch.tensor(found)
 
     def guesses(
-        self, request: Request, conditions: list[str | Blend], count: int, evaluations: Tensor
-    ) -> guide.Guesses:
+        self, request: Request, conditions: list[str | Blend], count: int, evaluations: Tensor,
+        told: Tensor | None = None,
+    ) -> guide.Guesses:  # fmt: skip
         """The exact guesses; rows that share a condition are computed together. A blend mixes both ends' guesses."""
         times, path = evaluations.to(self.device), self.walked(request)
         groups = [conditions[start : start + count] for start in range(0, len(conditions), count)] or [[""] * count]

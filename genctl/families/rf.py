@@ -8,7 +8,7 @@ transformer on big patches that predicts the data (arXiv:2511.13720); from text,
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -68,6 +68,10 @@ class RF(Flow):
         self.net = DiT(net, 3) if isinstance(net, DiTConfig) else UNet(net)
         self.shape = (3, config.pixels, config.pixels)
         self.can = self.can - {"text", "class"} | {config.condition} - {"none"}  # type: ignore[misc]
+
+    @staticmethod
+    def with_net(config: RFConfig, **changes: Any) -> RFConfig:
+        return replace(config, **{config.architecture: replace(getattr(config, config.architecture), **changes)})
 
     @staticmethod
     def fitted(config: RFConfig, pictures: Pictures) -> RFConfig:

@@ -43,6 +43,7 @@ class DiTConfig:
     text_width: int = 384
     text_slots: int = 16
     dropout: float = 0.0  # within SwiGLU
+    scalars: tuple[str, ...] = ()  # further numbers that the network is told, beside t: "guidance", "end" (students)
 
 
 def norm(x: Tensor) -> Tensor:
@@ -66,6 +67,25 @@ def time_features(t: Tensor, width: int = 256) -> Tensor:
     frequencies = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
     angles = 1000 * t.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+class ScalarEmbedding(nn.Module):
+    """A number [B] -> a vector [B, width], zero at the start, so that a student begins as its teacher."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(256, width), nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, value: Tensor) -> Tensor:
+        return self.last(F.silu(self.first(time_features(value).to(self.first.weight.dtype))))
+
+
+def told(embeddings: nn.ModuleList, scalars: Tensor | None) -> Tensor | float:
+    """The sum of what `embeddings` make of scalars [B, S]: [B, width], or 0 for none."""
+    if scalars is None or not len(embeddings):
+        return 0.0
+    return torch.stack([embed(scalars[:, i]) for i, embed in enumerate(embeddings)]).sum(0)
 
 
 def rotary(shape: tuple[int, ...], depth: int, device: torch.device | None = None) -> Tensor:
@@ -171,6 +191,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.last_table = nn.Parameter(torch.zeros(2, width))
         self.last = nn.Linear(width, numbers)
+        self.scalars = nn.ModuleList(ScalarEmbedding(width) for _ in config.scalars)
         if config.text != "none":
             self.text_in = nn.Linear(config.text_width, width)
             self.pooled_in = nn.Linear(config.text_width, width)
@@ -190,6 +211,9 @@ class DiT(nn.Module):
         for block in self.blocks:
             if isinstance(block, Block) and block.text == "cross":
                 nn.init.zeros_(block.cross_out.weight)
+        for module in self.modules():
+            if isinstance(module, ScalarEmbedding):
+                nn.init.zeros_(module.last.weight)
 
     # patches ---------------------------------------------------------------------------------------------------------
     def grid(self, x: Tensor) -> tuple[int, ...]:
@@ -218,9 +242,12 @@ class DiT(nn.Module):
         slots = self.empty_slot.to(states.dtype)[: states.shape[1]]
         return norm(self.text_in(torch.where(present[..., None], states, slots)))
 
-    def condition(self, t: Tensor, pooled: Tensor | None, present: Tensor | None) -> Tensor:
-        """t [B] and pooled text [B, T] -> c [B, D]; a row without any text gets the learned empty vector."""
-        c = self.time(time_features(t).to(self.embed.weight.dtype))
+    def condition(
+        self, t: Tensor, pooled: Tensor | None, present: Tensor | None, scalars: Tensor | None = None
+    ) -> Tensor:
+        """t [B], pooled text [B, T] and scalars [B, S] -> c [B, D]; a row without any text gets the learned empty
+        vector."""
+        c = self.time(time_features(t).to(self.embed.weight.dtype)) + told(self.scalars, scalars)
         if pooled is not None and present is not None:
             has = present.any(-1, keepdim=True)
             c = c + self.pooled_in(torch.where(has, pooled, self.empty_pooled.to(pooled.dtype)))
@@ -228,11 +255,11 @@ class DiT(nn.Module):
 
     def forward(
         self, x: Tensor, t: Tensor, states: Tensor | None = None, present: Tensor | None = None,
-        pooled: Tensor | None = None,
+        pooled: Tensor | None = None, scalars: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         grid, depth = self.grid(x), self.config.width // self.config.heads
         tokens = self.embed(self.patchify(x))  # [B, N, D]
-        c = self.condition(t, pooled, present)  # [B, D]
+        c = self.condition(t, pooled, present, scalars)  # [B, D]
         modulation = self.modulation(c).view(-1, 6, self.config.width)  # [B, 6, D]
         text = self.text_tokens(states, present) if states is not None and present is not None else None
         table = rotary(grid, depth, x.device).to(tokens.dtype)

@@ -68,12 +68,14 @@ class Loop:
     """One denoising loop over B pictures: conditions and evaluation times are known, x_t comes at each step.
 
     states [R, L, T], present [R, L], pooled [R, T] are the conditions of R = B rows, or of R = 2 B (the conditional
-    ones, then the unconditional ones); None for a net without text. times: [K] evaluation times.
+    ones, then the unconditional ones); None for a net without text. times: [K] evaluation times, scalars: [K, S] what
+    the net is told at each.
     """
 
     def __init__(
         self, net: DiT, packed: list[PackedBlock], dtype: torch.dtype, shape: tuple[int, ...], times: Tensor,
         states: Tensor | None = None, present: Tensor | None = None, pooled: Tensor | None = None,
+        scalars: Tensor | None = None,
     ) -> None:  # fmt: skip
         config = net.config
         self.net, self.packed, self.dtype = net, packed, dtype
@@ -85,7 +87,8 @@ class Loop:
         if states is not None and present is not None:
             states = states.to(net.text_in.weight.dtype)
             text = by_row(net.text_tokens, states, present)  # [R, L, D]
-        self.modulations = self._modulations(times.to(device), pooled, present)
+        told = None if scalars is None else scalars.to(device, torch.float32)
+        self.modulations = self._modulations(times.to(device), pooled, present, told)
         depth = config.width // config.heads
         table = rotary(self.grid, depth, device)  # [2, N, d]
         self.tables = [self._fold(p.block, table) for p in packed]
@@ -93,16 +96,18 @@ class Loop:
         self.embed = (net.embed.weight.to(dtype), net.embed.bias.to(dtype))
         self.last = (net.last.weight.to(dtype), net.last.bias.to(dtype))
 
-    def _modulations(self, times: Tensor, pooled: Tensor | None, present: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _modulations(
+        self, times: Tensor, pooled: Tensor | None, present: Tensor | None, scalars: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """[K, blocks, 6, R, 1, D] and the last layer's [K, 2, R, 1, D], scales as 1 + scale, in the sampling dtype."""
         net, rows, count = self.net, self.rows, len(times)
         t = times.float()
         if pooled is None or present is None:
-            c = net.condition(t, None, None)[:, None].expand(-1, rows, -1)  # [K, R, D]
+            c = net.condition(t, None, None, scalars)[:, None].expand(-1, rows, -1)  # [K, R, D]
         else:
             pooled = pooled.to(net.pooled_in.weight.dtype)
             c = torch.stack(
-                [net.condition(t, pooled[[row]], present[[row]]) for row in range(rows)], 1
+                [net.condition(t, pooled[[row]], present[[row]], scalars) for row in range(rows)], 1
             )  # each row alone: a product's rounding may depend on how many rows it has
         shared = torch.stack([net.modulation(c[:, row]) for row in range(rows)], 1)  # [K, R, 6 D]
         shared = shared.view(count, 1, rows, 6, -1).transpose(2, 3)  # [K, 1, 6, R, D]

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl.nets import fast
-from genctl.nets.dit import head_norm, merge, time_features
+from genctl.nets.dit import ScalarEmbedding, head_norm, merge, time_features, told
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class UNetConfig:
     text_width: int = 384
     text_slots: int = 16
     dropout: float = 0.0
+    scalars: tuple[str, ...] = ()  # as of DiTConfig
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -117,6 +118,7 @@ class UNet(nn.Module):
         base, embedding = config.channels[0], 4 * config.channels[0]
         numbers = channels * config.patch**2
         self.time = nn.Sequential(nn.Linear(256, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.scalars = nn.ModuleList(ScalarEmbedding(embedding) for _ in config.scalars)
         if config.text != "none":
             self.pooled_in = nn.Linear(config.text_width, embedding)
             self.empty_slot = nn.Parameter(0.02 * torch.randn(config.text_slots, config.text_width))
@@ -144,9 +146,12 @@ class UNet(nn.Module):
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
 
-    def condition(self, t: Tensor, pooled: Tensor | None, present: Tensor | None) -> Tensor:
-        """t [B] and the condition's vector [B, T] -> c [B, E]; a row without any gets the learned empty one."""
-        c = self.time(time_features(t).to(self.last.weight.dtype))
+    def condition(
+        self, t: Tensor, pooled: Tensor | None, present: Tensor | None, scalars: Tensor | None = None
+    ) -> Tensor:
+        """t [B], the condition's vector [B, T] and scalars [B, S] -> c [B, E]; a row without any condition gets the
+        learned empty one."""
+        c = self.time(time_features(t).to(self.last.weight.dtype)) + told(self.scalars, scalars)
         if pooled is not None and present is not None:
             has = present.any(-1, keepdim=True)
             c = c + self.pooled_in(torch.where(has, pooled, self.empty_pooled.to(pooled.dtype)))
@@ -154,9 +159,9 @@ class UNet(nn.Module):
 
     def forward(
         self, x: Tensor, t: Tensor, states: Tensor | None = None, present: Tensor | None = None,
-        pooled: Tensor | None = None,
+        pooled: Tensor | None = None, scalars: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        c, text = self.condition(t, pooled, present), None
+        c, text = self.condition(t, pooled, present, scalars), None
         if states is not None and present is not None:
             text = torch.where(present[..., None], states, self.empty_slot.to(states.dtype)[: states.shape[1]])
         x = self.first(F.pixel_unshuffle(x, self.config.patch))

@@ -150,7 +150,10 @@ def test_solvers_converge_at_their_order(path: str, solver: str) -> None:
     assert abs(slope - order) < 0.2, (errors, slope)
 
 
-@pytest.mark.parametrize("solver", [name for name, solver in SOLVERS.items() if not solver.order])
+STOCHASTIC = [name for name, solver in SOLVERS.items() if not solver.order and name != "consistency"]
+
+
+@pytest.mark.parametrize("solver", STOCHASTIC)
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_stochastic_solvers_draw_from_the_data(path: Path, solver: str) -> None:
     """Gaussian data: mean and spread at the end, within the errors of 20,000 draws, of 400 steps and, for Langevin's
@@ -181,6 +184,24 @@ def test_any_number_of_steps_from_pure_noise_to_pure_data(solver: str) -> None:
         fresh = lambda: torch.randn(1, 2, dtype=torch.float64)  # noqa: E731
         *_, (end, _) = SOLVERS[solver].run(denoise, x_1, times, PATHS["linear"], fresh)
         assert torch.allclose(end, point, atol=1e-12)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_consistency_steps_draw_from_the_data(path: Path) -> None:
+    """With a guess that is where the ODE ends, not the posterior mean, any number of steps draws exactly."""
+    draw = torch.Generator().manual_seed(0)
+    fresh = lambda: torch.randn(200, 100, generator=draw, dtype=torch.float64)  # noqa: E731
+    times = grid(3, 1.0, "exponential" if path.name in ("ve", "edm") else "uniform", path)
+    zero = torch.zeros((), dtype=torch.float64)
+
+    def leap(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        x = exact_end(path, x_t, times[k], zero, 0.7, 0.5)
+        return x, x
+
+    begin = path.a(times[0]) * 0.7 + torch.sqrt((path.a(times[0]) * 0.5) ** 2 + path.b(times[0]) ** 2) * fresh()
+    *_, (end, _) = SOLVERS["consistency"].run(leap, begin, times, path, fresh)
+    assert float(end.mean()) == pytest.approx(0.7, abs=0.012)
+    assert float(end.std()) == pytest.approx(0.5, abs=0.01)
 
 
 def test_the_command_line_knows_every_solver() -> None:

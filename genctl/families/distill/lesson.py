@@ -1,0 +1,155 @@
+"""What a student learns from its teacher: the base of the methods, and what they share.
+
+A student is a flow of its teacher's kind whose network is told one or two numbers more: the guidance scale, which it
+has learnt to apply in a single forward, and for some methods the time at which a leap ends. It begins as its teacher,
+whose weights it takes and to which the new inputs add nothing yet. All else is the trainer's and the sampler's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from genctl.diffusion.path import like
+from genctl.diffusion.target import solve
+from genctl.diffusion.time import grid, training_times
+from genctl.draws import Draw
+from genctl.families.base import Losses
+from genctl.families.flow import GUIDANCE_UNIT, Flow
+
+Batch = dict[str, Tensor]
+VALIDATED = 16  # rows of a held-out batch for which the teacher draws
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """How a student is taught."""
+
+    least_guidance: float = 1.0  # scales are drawn evenly between these, so that --cfg works at one step
+    most_guidance: float = 8.0
+    stages: int = 8  # of a curriculum, where a method has one
+    teacher_steps: int = 16  # where a method draws whole samples of the teacher
+
+
+class Lesson(nn.Module):
+    """`step` yields losses as a family's training_step does, with the student's network as phase "model"."""
+
+    name: ClassVar[str]
+    scalars: ClassVar[tuple[str, ...]] = ("guidance",)  # what the student's network is told
+    solver: ClassVar[str] = "euler"  # how the student is sampled
+
+    def __init__(self, teacher: Flow, config: DistillConfig) -> None:
+        super().__init__()
+        self.teachers = [
+            teacher.requires_grad_(False).eval()
+        ]  # in a list: not a part of the student, never saved with it
+        self.config = config
+
+    @property
+    def teacher(self) -> Flow:
+        return self.teachers[0]
+
+    def begin(self, student: Flow) -> None:
+        """Called once, when the student has its first weights."""
+
+    def phases(self) -> dict[str, nn.Module]:
+        """Further networks that learn, by phase."""
+        return {}
+
+    def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def validation_loss(self, student: Flow, batch: Batch, draw: Draw) -> dict[str, Tensor]:
+        """How far the student's single leap from noise lands from where the teacher's ODE goes, root mean square; of
+        the first rows of the batch, at a middling guidance scale."""
+        rows = {key: value[:VALIDATED] for key, value in batch.items()}
+        z = draw.normal(*batch["x"].shape[1:])[:VALIDATED]
+        one = torch.ones(len(z), device=z.device)
+        scale = one * (self.config.least_guidance + self.config.most_guidance) / 2
+        wanted = self.sample(z, rows, scale)
+        got = guess_of(student, z, one, conditions_of(rows), told(self, scale, 0 * one))
+        return {"loss": mean_square(got - wanted).mean().sqrt()}
+
+    @torch.no_grad()
+    def sample(self, z: Tensor, batch: Batch, scale: Tensor) -> Tensor:
+        """The teacher's x of noise z [B, ...]: DDIM steps on its own grid."""
+        times = grid(self.config.teacher_steps, self.teacher.config.sampling.shift).to(z)
+        x_t = self.teacher.path.b(times[0]) * z
+        for t, s in pairwise(times):
+            here, there = t.expand(len(z)), s.expand(len(z))
+            x_t = remix(self.teacher, x_t, self.guess(x_t, here, batch, scale), here, there)
+        return x_t
+
+    # what methods share ----------------------------------------------------------------------------------------------
+    def times(self, student: Flow, draw: Draw) -> Tensor:
+        """Training times [B] as the student's configuration has them."""
+        config = student.config.diffusion
+        return training_times(
+            config.density, draw.strata(), config.density_mean, config.density_std, config.shift, student.path
+        )
+
+    def scales(self, draw: Draw) -> Tensor:
+        """Guidance scales [B]."""
+        low, high = self.config.least_guidance, self.config.most_guidance
+        return low + (high - low) * draw.uniform()
+
+    @torch.no_grad()
+    def guess(self, x_t: Tensor, t: Tensor, batch: Batch, scale: Tensor) -> Tensor:
+        """The teacher's guided data guess at times t [B], with scales [B] within its own guidance interval."""
+        teacher = self.teacher
+        low, high = teacher.config.sampling.guidance_interval
+        scale = torch.where((t >= low) & (t <= high), scale, 1.0)
+        conditions = conditions_of(batch)
+        if not conditions:
+            return guess_of(teacher, x_t, t, ())
+        states, present, pooled = conditions
+        both = (
+            torch.cat([part, other])
+            for part, other in ((states, states), (present, torch.zeros_like(present)), (pooled, pooled))
+        )
+        x, away = guess_of(teacher, torch.cat([x_t, x_t]), torch.cat([t, t]), tuple(both)).chunk(2)
+        return away + like(scale, x) * (x - away)
+
+    def leap(self, x_t: Tensor, t: Tensor, s: Tensor, batch: Batch, scale: Tensor) -> Tensor:
+        """x_s: the teacher's ODE from t to s [B], a step of Heun's method on the data guess (two evaluations)."""
+        first = self.guess(x_t, t, batch, scale)
+        x_s = remix(self.teacher, x_t, first, t, s)
+        second = self.guess(x_s, s.clamp(min=1e-3), batch, scale)
+        return remix(self.teacher, x_t, torch.where(like(s, x_t) > 0, (first + second) / 2, first), t, s)
+
+
+def conditions_of(batch: Batch) -> tuple[Tensor, ...]:
+    return (batch["states"], batch["present"], batch["pooled"]) if "present" in batch else ()
+
+
+def guess_of(
+    model: Flow, x_t: Tensor, t: Tensor, conditions: tuple[Tensor, ...], scalars: Tensor | None = None,
+    net: nn.Module | None = None,
+) -> Tensor:  # fmt: skip
+    """A model's data guess at times t [B]; by another network of its kind, where one is given."""
+    told = {} if scalars is None else {"scalars": scalars}
+    prediction = (net or model.net)(model.scaled(x_t, t), t, *conditions, **told).float()
+    return solve(model.config.diffusion.target, model.path, x_t, prediction, t)[0]
+
+
+def remix(model: Flow, x_t: Tensor, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """x_s for times [B], from x_t and a data guess: a(s) x + b(s) z with the noise that x_t then holds."""
+    t, s = like(t, x_t), like(s, x_t)
+    z = (x_t - model.path.a(t) * x) / model.path.b(t)
+    return model.path.a(s) * x + model.path.b(s) * z
+
+
+def told(lesson: Lesson, scale: Tensor, end: Tensor) -> Tensor:
+    """The scalars [B, S] of a student's network."""
+    values = {"guidance": scale * GUIDANCE_UNIT, "end": end}
+    return torch.stack([values[name] for name in lesson.scalars], 1)
+
+
+def mean_square(error: Tensor) -> Tensor:
+    """[B, ...] -> [B]."""
+    return error.square().flatten(1).mean(1)

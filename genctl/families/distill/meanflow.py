@@ -1,0 +1,49 @@
+"""MeanFlow (arXiv:2505.13447): the average velocity over a stretch of the ODE, learnt from a teacher's momentary one.
+
+    u(x_t, t, r) = 1 / (t - r) times the integral of v from r to t        x_r = x_t - (t - r) u
+    differentiated by t along the ODE:   u = v - (t - r) d/dt u,     d/dt u = v . grad_x u + du/dt
+
+The total derivative is a central difference along (v, 1) in float32: two forwards without gradient, no forward-mode
+derivative, any attention kernel. Linear path.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from genctl.diffusion.path import like
+from genctl.draws import Draw
+from genctl.families.base import Losses
+from genctl.families.distill.lesson import Batch, Lesson, conditions_of, guess_of, mean_square, told
+from genctl.families.flow import Flow
+
+STEP = 5e-3  # of t, in the central difference
+SAME = 0.25  # share of rows with r = t, which learn the momentary velocity itself
+POWER, SMALL = 0.75, 1e-3  # of the adaptive weight 1 / (error + SMALL)^POWER
+
+
+class MeanFlow(Lesson):
+    name = "meanflow"
+    scalars = ("guidance", "end")
+
+    def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
+        x, conditions = batch["x"], conditions_of(batch)
+        first, second = self.times(student, draw), self.times(student, draw)
+        t, r = torch.maximum(first, second), torch.minimum(first, second)
+        r = torch.where(draw.uniform() < SAME, t, r)
+        scale, z = self.scales(draw), draw.normal(*x.shape[1:])
+        x_t = student.path.mix(x, z, t)
+        v = (x_t - self.guess(x_t, t, batch, scale)) / like(t, x)
+
+        def average(at: Tensor, time: Tensor) -> Tensor:
+            guess = guess_of(student, at, time, conditions, told(self, scale, r))
+            return (at - guess) / like(time, at)
+
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            low, high = t - STEP, torch.clamp(t + STEP, max=1.0)
+            ahead, behind = (average(x_t + like(s - t, x) * v, s) for s in (high, low))
+            change = (ahead - behind) / like(high - low, x)
+        error = mean_square(average(x_t, t) - (v - like(t - r, x) * change))
+        weight = (error.detach() + SMALL) ** -POWER
+        yield "model", (weight * error).mean(), {"error": error.mean().sqrt()}

@@ -1,0 +1,70 @@
+"""Progressive distillation (arXiv:2202.00512): one step of the student is two of its teacher, which it then replaces.
+
+The run is cut into stages of equal length; a stage of N steps learns to do in one DDIM step what its teacher does in
+two, on the grid of N steps, and the next stage's teacher is this stage's student: N = 2^(stages - 1), ..., 4, 2, 1.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from genctl.diffusion.path import like
+from genctl.diffusion.time import shift
+from genctl.draws import Draw
+from genctl.families.base import Losses
+from genctl.families.distill.lesson import (
+    Batch,
+    DistillConfig,
+    Lesson,
+    conditions_of,
+    guess_of,
+    mean_square,
+    remix,
+    told,
+)  # fmt: skip
+from genctl.families.flow import Flow
+
+
+class Progressive(Lesson):
+    name = "progressive"
+
+    def __init__(self, teacher: Flow, config: DistillConfig) -> None:
+        super().__init__(teacher, config)
+        self.register_buffer("stage", torch.zeros((), dtype=torch.long))
+        self.stage: Tensor
+
+    def begin(self, student: Flow) -> None:
+        self.before = copy.deepcopy(student.net).requires_grad_(False).eval()  # the last stage's student
+
+    def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
+        stage = min(int(progress * self.config.stages), self.config.stages - 1)
+        if stage > int(self.stage):
+            self.before.load_state_dict(student.net.state_dict())
+            self.stage.fill_(stage)
+        steps = 2 ** (self.config.stages - 1 - stage)
+        x, scale = batch["x"], self.scales(draw)
+        scalars = told(self, scale, torch.zeros_like(scale))
+        index = (draw.strata() * steps).long().clamp(max=steps - 1)
+        t, middle, s = (self.grid(index.float(), offset, steps) for offset in (1.0, 0.5, 0.0))
+        x_t = student.path.mix(x, draw.normal(*x.shape[1:]), t)
+        with torch.no_grad():
+            x_m = remix(student, x_t, self.older(student, x_t, t, batch, scale, scalars), t, middle)
+            x_s = remix(student, x_m, self.older(student, x_m, middle, batch, scale, scalars), middle, s)
+            ratio = like(student.path.b(s) / student.path.b(t), x)
+            wanted = (x_s - ratio * x_t) / (like(student.path.a(s), x) - ratio * like(student.path.a(t), x))
+        error = mean_square(guess_of(student, x_t, t, conditions_of(batch), scalars) - wanted)
+        weight = torch.exp(student.path.log_snr(t)).clamp(min=1, max=100)  # truncated SNR, the paper's
+        yield "model", (weight * error).mean(), {"error": error.mean().sqrt(), "steps": torch.as_tensor(float(steps))}
+
+    def grid(self, index: Tensor, offset: float, steps: int) -> Tensor:
+        """The time at the noisy end (offset 1), in the middle or at the clean end of each step [B]."""
+        return shift((index + offset) / steps, self.teacher.config.sampling.shift)
+
+    def older(self, student: Flow, x_t: Tensor, t: Tensor, batch: Batch, scale: Tensor, scalars: Tensor) -> Tensor:
+        """The data guess of the teacher in the first stage, of the last stage's student afterwards."""
+        if not int(self.stage):
+            return self.guess(x_t, t, batch, scale)
+        return guess_of(student, x_t, t, conditions_of(batch), scalars, self.before)
