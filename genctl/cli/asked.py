@@ -21,7 +21,7 @@ RECORDED: dict[str, tuple[str, Any]] = {  # setting -> its key in a picture's pr
     "steps": ("steps", None), "seed": ("seed", None), "negative": ("negative", ""), "solver": ("solver", None),
     "interval": ("guidance_interval", None), "guidance": ("guidance", "cfg"), "rescale": ("rescale", 0.0),
     "also": ("also", []), "strength": ("strength", None), "path": ("path", None), "spacing": ("spacing", None),
-    "shift": ("shift", None),
+    "shift": ("shift", None), "dtype": ("dtype", "auto"),
 }  # fmt: skip
 MOST_SEED = (1 << 62) - 1
 
@@ -97,6 +97,8 @@ def changes(
         for name in ("image", "mask"):
             if name in start and name not in family.can:
                 raise UsageError(f"--{name}: {settings['model']} cannot start from one")
+        if start["image"].size[0] != start["image"].size[1]:
+            shared.remark("genctl: --image is cropped to the middle square, which is what the model draws", quiet)
         changes = {"image": to_float(to_tensor(fit(start["image"], family.pixels))), "strength": start["strength"]}
         if "mask" in start:
             drawn = to_tensor(fit(start["mask"].convert("L").convert("RGB"), family.pixels))
@@ -108,8 +110,10 @@ def changes(
     return changes
 
 
-def like_picture(path: Path, settings: dict[str, Any], given: set[str], image: Path | None) -> dict[str, Any]:
-    """The settings of the picture at `path`; what was given on the command line wins."""
+def like_picture(
+    path: Path, settings: dict[str, Any], given: set[str], image: Path | None, mask: Path | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the picture at `path` says of itself, and its settings; what was given on the command line wins."""
     from genctl.media.provenance import read_provenance
     from genctl.media.stream import read_file
 
@@ -124,33 +128,38 @@ def like_picture(path: Path, settings: dict[str, Any], given: set[str], image: P
     named = str(document.get("model", ""))
     if "model" not in given and (shared.hub.path_like(named) or ":" in named):
         raise InputError(f"{path}: names the model {named!r}; give it with --model if you trust it")
-    if document.get("steps") is not None and not 1 <= document["steps"] <= 1000:
-        raise InputError(f"{path}: names an impossible number of steps ({document['steps']})")
-    if document.get("image") and image is None:
-        raise InputError(f"{path}: was made from another picture, which it does not hold; give that with --image")
+    for name, file in (("image", image), ("mask", mask)):
+        if document.get(name) and file is None:
+            raise InputError(f"{path}: was made with another picture, which it does not hold; give that with --{name}")
     if document.get("guide") and "guide" not in given:
         raise InputError(f"{path}: was guided by the model {document['guide']!r}; give it with --guide")
     recorded = {key: document.get(name, default) for key, (name, default) in RECORDED.items()}
     _check_recorded(path, recorded)
     settings = settings | {key: value for key, value in recorded.items() if key not in given}
-    if settings["model"] == shared.OPTIMAL:
-        return settings
-    used, _ = shared.describe(settings["model"])
-    if shared.hub.check_sha256(used) != document.get("sha256"):
-        shared.remark(f"genctl: {settings['model']} is not the file that made {path}; the picture will differ")
-    return settings
+    return document, settings
+
+
+def remark_differences(like: Path | None, made: dict[str, Any], family: Family, request: Request, quiet: bool) -> None:
+    """Say of what a picture was made that is another thing here, so that it will not be drawn again as it was."""
+    resolved = family.resolved(request) | {"sha256": family.sha256}
+    for key, what in (("sha256", "the model"), ("image", "--image"), ("mask", "--mask"), ("guide", "--guide")):
+        if made and made.get(key) != resolved.get(key):
+            shared.remark(f"genctl: {what} is not what {like} was made with; the picture will differ", quiet)
 
 
 def _check_recorded(path: Path, recorded: dict[str, Any]) -> None:
     """Raise InputError where a picture's provenance holds something that no setting can be."""
-    texts, numbers = ("model", "prompt", "class_name", "negative", "guidance"), ("cfg", "rescale", "shift")
+    texts = ("model", "prompt", "class_name", "negative", "guidance", "dtype")
     fine = {name: isinstance(recorded[name], str) for name in texts}
     fine |= {name: isinstance(recorded[name], str | None) for name in ("solver", "path", "spacing")}
-    fine |= {name: recorded[name] is None or _number(recorded[name]) for name in (*numbers, "strength")}
-    fine |= {name: type(recorded[name]) in (int, type(None)) for name in ("seed", "steps")}
+    ranges = {"cfg": (-1e6, 1e6), "rescale": (0, 1), "shift": (0.01, 1e6), "strength": (0.01, 1)}
+    fine |= {name: recorded[name] is None or _within(recorded[name], *ends) for name, ends in ranges.items()}
+    seed, steps = recorded["seed"], recorded["steps"]
+    fine["seed"] = seed is None or (type(seed) is int and 0 <= seed <= MOST_SEED)
+    fine["steps"] = steps is None or (type(steps) is int and 1 <= steps <= 1000)
     ends, also = recorded["interval"], recorded["also"]
-    fine["interval"] = ends is None or (_pair(ends) and _number(ends[0]) and _number(ends[1]))
-    fine["also"] = isinstance(also, list) and all(_pair(row) and _number(row[1]) for row in also)
+    fine["interval"] = ends is None or (_pair(ends) and _within(ends[0], 0, 1) and _within(ends[1], ends[0], 1))
+    fine["also"] = isinstance(also, list) and all(_pair(row) and _within(row[1], -1e6, 1e6) for row in also)
     for name, good in fine.items():
         if not good:
             raise InputError(f"{path}: says {RECORDED[name][0]} {recorded[name]!r} of itself, which cannot be")
@@ -160,8 +169,8 @@ def _pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _within(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def jobs_of(settings: dict[str, Any], seeds: str | None, count: int, prompts: str | None) -> tuple[list[Job], str]:
@@ -214,7 +223,7 @@ def _prompt_jobs(source: str, first: int, count: int) -> tuple[list[Job], int]:
     return jobs, without
 
 
-def request_of(settings: dict[str, Any], jobs: list[Job], batch: int, preview: bool, dtype: str) -> Request:
+def request_of(settings: dict[str, Any], jobs: list[Job], batch: int, preview: bool) -> Request:
     from genctl.families.base import Request
 
     interval = settings["interval"]
@@ -234,5 +243,5 @@ def request_of(settings: dict[str, Any], jobs: list[Job], batch: int, preview: b
         also=[(str(text), float(share)) for text, share in settings["also"]],
         chunk=batch,
         preview=preview and sys.stderr.isatty(),
-        dtype=shared.dtype_of(dtype),
+        dtype=shared.dtype_of(settings["dtype"]),
     )

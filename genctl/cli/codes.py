@@ -21,6 +21,7 @@ CODES = ".safetensors"
 
 
 def encode(
+    context: typer.Context,
     pictures: Annotated[list[str], typer.Argument(help="Pictures, folders, or - for a PNG stream on stdin.")],
     model: shared.Model = "vae",
     output: Annotated[
@@ -60,6 +61,8 @@ def encode(
         picture = _picture(data, name, size)
         shared.remark_large(name, picture.shape[2], picture.shape[1])
         family = family or shared.load(model, device, quiet)
+        if shared.space_of(family, space) == "code":
+            shared.refuse_unused(context, "for codes (they are for --space noise)", "prompt", "steps")
         if shared.space_of(family, space) == "noise":
             document = _invert(family, model, picture, name, prompt, steps, quiet)
         else:
@@ -176,7 +179,10 @@ def _decode(family: Family, tensor: Tensor, info: dict[str, Any], name: str) -> 
     if shared.space_of(family, info.get("space", family.spaces[0])) == "noise":
         if tuple(shape) != family.noise_shape():
             raise InputError(f"{name}: noise of shape {shape}, where the model wants {list(family.noise_shape())}")
-        return family.from_noise(tensor[None], str(info.get("prompt", "")), info.get("steps"))[0]
+        steps = info.get("steps")
+        if steps is not None and not (type(steps) is int and 1 <= steps <= 1000):
+            raise InputError(f"{name}: says {steps!r} steps of itself, which cannot be")
+        return family.from_noise(tensor[None], str(info.get("prompt", "")), steps)[0]
     channels = getattr(family.config, "channels", None) or family.config.net.latent
     if tensor.ndim != 3 or shape[0] != channels:
         raise InputError(f"{name}: codes of shape {shape}, where the model wants [{channels}, h, w]")

@@ -64,7 +64,7 @@ def interpolate(
         raise UsageError("interpolate wants two ends or more")
     out = output or str(names.unique([Path("interpolation.png")])[0])
     images = _read(pictures)
-    size = images[0].size if images else (pixels, pixels)
+    size = images[0].size if images and space != "noise" else (pixels, pixels)
     paths = _paths(out, frames, size, force)
     if images:
         shared.remark_large(pictures[0], *size)
@@ -76,6 +76,7 @@ def interpolate(
     else:
         drawn, family = _between_draws(name, seeds, texts, prompt, seed, cfg, steps, frames, device)
     facts = {"task": "interpolate", "frames": frames, "prompt": prompt or " -> ".join(texts), "seeds": seeds}
+    facts |= {"space": space, "steps": steps, "guidance_scale": cfg, "seed": seed if texts else None}
     document = None if no_metadata else shared.made_by(family, name, **facts)
     _put_out(drawn, paths, out, milliseconds, document, as_json)
 
@@ -85,6 +86,7 @@ def _refuse_unused(context: typer.Context, pictures: bool, prompts: bool, output
         shared.refuse_unused(context, "between pictures", "cfg", "seed")
     else:
         shared.refuse_unused(context, *(("with --prompts", "prompt") if prompts else ("with --seeds", "seed")))
+        shared.refuse_unused(context, "but between pictures", "space")
     if Path(output or "").suffix.lower().removeprefix(".") not in ANIMATED:
         shared.refuse_unused(context, "without a GIF or WebP (-o walk.gif)", "milliseconds")
 

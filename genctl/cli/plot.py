@@ -77,9 +77,11 @@ def run(
     rows = []
     for line in metrics.read_text(encoding="utf-8").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:  # the last line of a run that writes right now
             continue
+        if isinstance(row, dict) and "minutes" in row:
+            rows.append(row)
     if not rows:
         raise InputError(f"{metrics}: nothing was logged yet")
     from genctl.metrics import plots

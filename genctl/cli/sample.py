@@ -103,7 +103,7 @@ def sample(
         "model": model, "prompt": prompt, "class_name": class_name, "cfg": cfg, "steps": steps, "seed": seed,
         "negative": negative, "solver": solver, "path": path, "spacing": spacing, "shift": shift,
         "interval": asked.interval_of(interval), "guidance": guidance, "rescale": rescale,
-        "also": asked.weighted(also or []), "guide": guide, "strength": strength,
+        "also": asked.weighted(also or []), "guide": guide, "strength": strength, "dtype": dtype,
     }  # fmt: skip
     given = shared.given(context)
     if seeds is not None and (given & {"seed"} or count > 1):
@@ -114,10 +114,11 @@ def sample(
         raise UsageError("--prompt or --class, not both: a model takes one of them")
     if image is None and (mask is not None or strength is not None):
         raise UsageError("--mask and --strength need the picture that they change: --image")
+    made: dict[str, Any] = {}  # what a picture to be made again says of itself
+    if like is not None:
+        made, settings = asked.like_picture(like, settings, given, image, mask)
     if (data is not None) != (settings["model"] == shared.OPTIMAL):
         raise UsageError("--model optimal and --data FOLDER go together: it draws what a perfect fit of them would")
-    if like is not None:
-        settings = asked.like_picture(like, settings, given, image)
     from genctl.media.write import refuse_sheet, refuse_terminal
 
     shared.one_stdout(output, as_json)
@@ -142,8 +143,9 @@ def sample(
         refuse_terminal()
     family = shared.load_optimal(data, device, quiet) if data else shared.load(settings["model"], device, quiet)
     _warn_cut(family, [job.prompt for job in jobs], quiet)
-    request = asked.request_of(settings, jobs, batch, preview, dtype)
+    request = asked.request_of(settings, jobs, batch, preview)
     request = replace(request, **asked.changes(family, start, settings, device, quiet))
+    asked.remark_differences(like, made, family, request, quiet)
     if drawn:
         shared.remark(drawn, quiet)
     _draw(family, request, jobs, settings, paths, grid, as_json, quiet, no_metadata)
@@ -167,6 +169,7 @@ def _draw(
 
     resolved = family.resolved(request)
     condition = "class" if settings["class_name"] else "prompt"
+    exact = {} if settings["dtype"] == "auto" else {"dtype": settings["dtype"]}
     kept: list[Tensor] = []
     with Progress(len(jobs), quiet) as progress:
         for part in family.sample(request):
@@ -179,12 +182,12 @@ def _draw(
             for offset, picture in enumerate(part.pictures):
                 job, index = jobs[part.start + offset], part.start + offset
                 size = f"{picture.shape[2]}x{picture.shape[1]}"
-                facts = {condition: job.prompt, "seed": job.seed, "size": size} | resolved
+                facts = {condition: job.prompt, "seed": job.seed, "size": size} | resolved | exact
                 document = None if no_metadata else shared.made_by(family, settings["model"], **facts)
                 put_out(to_image(picture), paths[index] if paths else None, document, as_json, seed=job.seed)
             progress.advance(len(part.pictures))
     if grid:
-        facts = {condition: jobs[0].prompt, "seed": jobs[0].seed, "count": len(jobs)} | resolved
+        facts = {condition: jobs[0].prompt, "seed": jobs[0].seed, "count": len(jobs)} | resolved | exact
         document = None if no_metadata else shared.made_by(family, settings["model"], **facts)
         put_out(write.grid(torch.cat(kept)), paths[0] if paths else None, document, as_json, seed=jobs[0].seed)
 

@@ -157,7 +157,7 @@ def load_optimal(folder: Path, device: str, quiet: bool) -> Family:
     config = OptimalConfig()
     pictures = load(folder, config.pixels, DataConfig(), lambda line: remark(f"genctl: {line}", quiet))
     remark(f"data: {pictures.summary} (crop to {config.pixels} px)", quiet)
-    return Optimal(config, pictures, device_of(device))
+    return Optimal(config, pictures.split(False), device_of(device))
 
 
 def load(name: str, device: str, quiet: bool = False) -> Family:

@@ -13,6 +13,7 @@ import shutil
 import struct
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def unpacked(path: Path) -> Path:
 
 def _unpack(sources: list[Path], pictures: Iterator[Picture]) -> Path:
     """All pictures as SPLIT/CLASS/NUMBER.png in the cache, under a key of the sources' bytes; whole or not at all."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"fashion" if _fashion(sources[0].parent) else b"")  # the names are not in the files
     for source in sources:
         with source.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -50,12 +51,14 @@ def _unpack(sources: list[Path], pictures: Iterator[Picture]) -> Path:
     building = Path(tempfile.mkdtemp(prefix=".unpack-", dir=target.parent))
     try:
         for number, (split, name, picture) in enumerate(pictures):
+            if name in ("", ".", "..") or any(mark in name for mark in "/\\:\0"):
+                raise InputError(f"{sources[0]}: {name!r} is no name of a class")
             folder = building / split / name
             folder.mkdir(parents=True, exist_ok=True)
             picture.save(folder / f"{number:06d}.png", compress_level=1)
         os.replace(building, target)
-    except (OSError, EOFError, struct.error, tarfile.TarError) as error:
-        raise InputError(f"{sources[0]}: cannot be unpacked ({error})") from None
+    except (gzip.BadGzipFile, zlib.error, EOFError, struct.error, IndexError, tarfile.TarError) as error:
+        raise InputError(f"{sources[0]}: cannot be unpacked ({' '.join(str(error).split())})") from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return target
@@ -84,7 +87,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _idx(folder: Path) -> Iterator[Picture]:
     """Images and labels in the IDX format of http://yann.lecun.com/exdb/mnist."""
-    names = FASHION if "fashion" in folder.resolve().name.lower() else tuple("0123456789")
+    names = FASHION if _fashion(folder) else tuple("0123456789")
     for part, split in IDX_PARTS.items():
         images, labels = (_find(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
         if images is None or labels is None:
@@ -97,6 +100,10 @@ def _idx(folder: Path) -> Iterator[Picture]:
             start = 16 + index * height * width
             picture = Image.frombytes("L", (width, height), pixels[start : start + height * width])
             yield split, names[marks[8 + index]], picture
+
+
+def _fashion(folder: Path) -> bool:
+    return "fashion" in folder.resolve().name.lower()
 
 
 def _find(folder: Path, stem: str) -> Path | None:

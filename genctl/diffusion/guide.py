@@ -44,9 +44,10 @@ class Guidance:
         return self.weights == (1.0,)
 
 
-def guided(guesses: Guesses, guidance: Guidance, path: Path, times: Tensor) -> Denoiser:
-    """The denoiser that solvers call, at evaluation `times` [K]. Outside of the interval the scale is 1."""
-    on = active(times.tolist(), guidance.interval)
+def guided(guesses: Guesses, guidance: Guidance, path: Path, times: Tensor, judged: Tensor | None = None) -> Denoiser:
+    """The denoiser that solvers call, at evaluation `times` [K]. Outside of the interval the scale is 1; `judged` are
+    the times [K] that the interval is about, where they are another path's."""
+    on = active((times if judged is None else judged).tolist(), guidance.interval)
     rule = RULES[guidance.method]()
 
     def denoise(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -104,7 +105,8 @@ RULES: dict[str, type] = {"cfg": ClassifierFree, "apg": AdaptiveProjected, "zero
 
 
 def _rescaled(x: Tensor, conditional: Tensor, share: float) -> Tensor:
-    """x with its standard deviation brought towards the conditional guess's by `share`."""
+    """x with its standard deviation brought towards the conditional guess's by `share`. (The paper does so with what
+    its network predicts; on data guesses it means the same for every target.)"""
     if not share:
         return x
     spread = conditional.std(_inner(x), keepdim=True) / x.std(_inner(x), keepdim=True).clamp(min=1e-12)

@@ -106,7 +106,7 @@ def _log_normal(x: Tensor, std: Tensor) -> Tensor:
 
 
 def _prior_divergence(x: Tensor, path: Path, t: Tensor) -> Tensor:
-    """KL(N(a x, b^2) || N(0, 1 b(1)^2)) [B] at the noisy end."""
+    """KL(N(a x, b^2) || N(0, b(1)^2)) [B] at the noisy end."""
     last = path.b(torch.ones_like(t))
     ratio = (path.b(t) / last) ** 2
     dimensions = x[0].numel()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from genctl.families.distill.lesson import Lesson
 
 NOISE_START = 1 - 1e-3  # a predicted noise or score says nothing of the data at t = 1, where x_t is that noise
-DATA_END = 1e-3  # where inversion begins: at t = 0 the noise cannot be read from x_t
+DATA_END = 13.8  # log-SNR where inversion begins (linear t = .001): at t = 0 the noise cannot be read from x_t
 GUIDANCE_UNIT = 1 / 8  # of the guidance scale that a student is told, so that usual ones lie within (0, 1)
 AnyLoop = Loop | GraphLoop | PlainLoop
 
@@ -57,6 +57,12 @@ class DiffusionConfig:
     shift: float = 1.0  # of training times, towards noise
     condition_dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.shift <= 0 or (self.density_std <= 0 and self.density != "mode"):
+            raise UsageError(f"shift is {self.shift}, density_std {self.density_std}; both want to be above 0")
+        if not 0 <= self.condition_dropout <= 1:
+            raise UsageError(f"condition_dropout is {self.condition_dropout}; it wants a share from 0 to 1")
+
 
 @dataclass(frozen=True)
 class SamplingConfig:
@@ -68,6 +74,10 @@ class SamplingConfig:
     guidance_interval: tuple[float, float] = (0.1, 0.95)
     shift: float = 1.0
     spacing: Spacing = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.shift <= 0:
+            raise UsageError(f"sampling steps are {self.steps}, shift {self.shift}; they want 1 or more, and above 0")
 
 
 class Flow(Prompted):
@@ -204,8 +214,15 @@ class Flow(Prompted):
         config = self.config.sampling
         spacing, path = request.spacing or config.spacing, self.walked(request)
         times = grid(self.steps(request), request.shift or config.shift, spacing, path)
-        begin = NOISE_START if self.config.diffusion.target in ("noise", "score") else 1.0
-        return min(begin, request.strength) * times
+        begin = torch.tensor(min(self.noisiest, request.strength), dtype=torch.float64)
+        if path != self.path and begin < 1:  # as noisy as the model's own path is there
+            begin = path.from_log_snr(self.path.log_snr(begin)).clamp(0, 1)
+        return begin * times
+
+    @property
+    def noisiest(self) -> float:
+        """The latest time at which the data can be read from a prediction."""
+        return NOISE_START if self.config.diffusion.target in ("noise", "score") else 1.0
 
     def walked(self, request: Request) -> Path:
         """The path that sampling follows: the model's own, or any other (`own_times`)."""
@@ -255,15 +272,19 @@ class Flow(Prompted):
         own = self.guesses(request, [*rows, *[request.negative] * count * needs], count, evaluations, told)
         guesses = own
         if request.guide is not None:
-            if request.guide.shape != self.shape:
-                raise UsageError("the guide draws pictures of another size than the model")
+            if request.guide.shape != self.shape or _codec(request.guide) != _codec(self):
+                raise UsageError("the guide draws pictures of another size, or by another codec, than the model")
+            if request.negative or request.also:
+                raise UsageError("a guide takes the place of the negative prompt, and does not go with further ones")
             along = replace(request, path=self.walked(request).name)  # whatever path the guide was trained on
             weak = request.guide.guesses(along, list(prompts), count, evaluations)
 
             def guesses(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
                 return own(x_t, k, every) + (weak(x_t, k, False) if every else [])
 
-        return guide.guided(guesses, guidance, self.walked(request), evaluations.to(self.device, torch.float32))
+        path = self.walked(request)
+        judged, _ = self.own_times(path, evaluations)
+        return guide.guided(guesses, guidance, path, evaluations.to(self.device, torch.float32), judged)
 
     def told(self, scale: float, evaluations: Tensor, ends: Tensor | None) -> Tensor | None:
         """The scalars [K, S] that the network is told at its K evaluations. Raises UsageError for a solver whose steps
@@ -327,7 +348,8 @@ class Flow(Prompted):
 
     def _keeping(self, denoise: Denoiser, known: Tensor, mask: Tensor, path: Path, evaluations: Tensor) -> Denoiser:
         """Where the mask is 0 the data guess is the known picture itself. x_t there is then the known data with this
-        sample's noise, at every step, with any solver: inpainting by replacement (arXiv:2011.13456, appendix I.2)."""
+        sample's noise: inpainting by replacement (arXiv:2011.13456, appendix I.2), exactly so where a and b are linear
+        in t, or the solver mixes guesses (euler, dpmpp_2m); else as nearly as the solver follows the path."""
         free = F.adaptive_max_pool2d(mask[None].to(known), self.shape[-2:])
         times = evaluations.to(known)
 
@@ -356,7 +378,8 @@ class Flow(Prompted):
         return self.from_x(torch.cat(ends) / self.path.a(times[-1])).float()
 
     def _inner_times(self, steps: int | None) -> Tensor:
-        return self.times(Request(seeds=[0], steps=steps)).clamp(min=DATA_END)
+        least = self.path.from_log_snr(torch.tensor(DATA_END, dtype=torch.float64)).clamp(min=0)
+        return torch.maximum(self.times(Request(seeds=[0], steps=steps)), least)
 
     def _follow(self, x_t: Tensor, times: Tensor, prompt: str) -> Tensor:
         request = Request(seeds=[0], guidance_scale=1.0, dtype=torch.float32)
@@ -381,7 +404,32 @@ class Flow(Prompted):
             facts |= {"image": _fingerprint(request.image), "strength": request.strength}
         if request.mask is not None:
             facts["mask"] = _fingerprint(request.mask)
-        return {key: value for key, value in facts.items() if value not in (None, "cfg")}
+        if facts.get("guidance") == "cfg":
+            del facts["guidance"]
+        return {key: value for key, value in facts.items() if value is not None}
+
+
+def _codec(model: Flow) -> str:
+    """The hash of the codec that a model was trained with; empty in pixel space."""
+    return str(model.info.get("parts", {}).get("codec", {}).get("sha256", ""))
+
+
+class PixelFlow(Flow):
+    """A flow whose x is the picture itself, so that its codes are noise."""
+
+    spaces = ("noise",)
+
+    def to_x(self, pictures: Tensor) -> Tensor:
+        return pictures
+
+    def from_x(self, x: Tensor) -> Tensor:
+        return x.float().clamp(-1, 1)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        return self.invert(pictures)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.from_noise(codes)
 
 
 def _fingerprint(picture: Tensor) -> str:

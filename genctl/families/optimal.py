@@ -19,7 +19,7 @@ from genctl.diffusion import guide
 from genctl.diffusion.oracle import of_data
 from genctl.errors import UsageError
 from genctl.families.base import Blend, Request
-from genctl.families.flow import DiffusionConfig, Flow, SamplingConfig
+from genctl.families.flow import DiffusionConfig, PixelFlow, SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,12 @@ class OptimalConfig:
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(steps=50, guidance_scale=1.0))
 
 
-class Optimal(Flow):
+class Optimal(PixelFlow):
     """The pictures of a folder -> pictures [B, 3, S, S]."""
 
     name = "optimal"
     Config = OptimalConfig
     can = frozenset({"sample", "encode", "decode", "interpolate", "text", "image", "mask"})
-    spaces = ("noise",)
 
     def __init__(self, config: OptimalConfig, pictures: Pictures, device: torch.device) -> None:
         super().__init__(config)
@@ -91,18 +90,6 @@ class Optimal(Flow):
 
     def cuts(self, prompt: str) -> bool:
         return False
-
-    def to_x(self, pictures: Tensor) -> Tensor:
-        return pictures
-
-    def from_x(self, x: Tensor) -> Tensor:
-        return x.float().clamp(-1, 1)
-
-    def encode(self, pictures: Tensor) -> Tensor:
-        return self.invert(pictures)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        return self.from_noise(codes)
 
 
 def _end(prompt: str | Blend, last: bool) -> str:

@@ -19,7 +19,7 @@ from genctl.draws import Draw
 from genctl.errors import InputError, UsageError, nearest
 from genctl.families.base import Blend, Source
 from genctl.families.captions import Captions, Labels, preview_prompts
-from genctl.families.flow import DiffusionConfig, Flow, SamplingConfig
+from genctl.families.flow import DiffusionConfig, PixelFlow, SamplingConfig
 from genctl.families.prompted import Conditions
 from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.unet import UNet, UNetConfig
@@ -48,13 +48,12 @@ class RFConfig:
         return chosen
 
 
-class RF(Flow):
+class RF(PixelFlow):
     """Text, a class or nothing -> pictures [B, 3, S, S]. Codes are noise of the pictures' own shape."""
 
     name = "rf"
     Config = RFConfig
     can = frozenset({"sample", "encode", "decode", "interpolate", "text", "class", "image", "mask"})
-    spaces = ("noise",)
     config: RFConfig
 
     def __init__(self, config: RFConfig) -> None:
@@ -62,6 +61,8 @@ class RF(Flow):
         net = config.net
         if config.condition != "none" and net.text == "none":
             raise UsageError('the net has text = "none"; say model.condition = "none" instead')
+        if config.pixels < 1:
+            raise UsageError(f"model.pixels is {config.pixels}; it wants 1 or more")
         step = net.patch * (1 if isinstance(net, DiTConfig) else 2 ** (len(net.channels) - 1))
         if config.pixels % step:
             raise UsageError(f"{config.pixels} pixels do not divide by {step}, the patch times the net's own factor")
@@ -75,9 +76,14 @@ class RF(Flow):
 
     @staticmethod
     def fitted(config: RFConfig, pictures: Pictures) -> RFConfig:
-        if config.condition != "class" or config.classes:
+        if config.condition != "class":
             return config
         classes = tuple(sorted({entry.concept for entry in pictures.entries}))
+        if config.classes:
+            unknown = [name for name in classes if name not in config.classes]
+            if unknown:
+                raise UsageError(f"model.classes lacks {unknown[0]!r}, of which the data have pictures")
+            return config
         if len(classes) < 2:
             raise InputError("the pictures are of no two classes; sort them into folders, or model.condition = none")
         return replace(config, classes=classes)
@@ -115,18 +121,6 @@ class RF(Flow):
 
     def cuts(self, prompt: str) -> bool:
         return self.config.condition == "text" and super().cuts(prompt)
-
-    def to_x(self, pictures: Tensor) -> Tensor:
-        return pictures
-
-    def from_x(self, x: Tensor) -> Tensor:
-        return x.float().clamp(-1, 1)
-
-    def encode(self, pictures: Tensor) -> Tensor:
-        return self.invert(pictures)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        return self.from_noise(codes)
 
 
 class PixelSource:

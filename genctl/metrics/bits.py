@@ -32,9 +32,9 @@ def bits(
 
     ode: log-likelihood along the probability-flow ODE by `steps` steps of RK4, evenly in log-SNR, one Rademacher probe
     a dequantisation. Pictures of whole numbers are dequantised uniformly, x = (n + u) / 128 - 1, `dequantisations`
-    times; `ode` averages the bits, `ode_inside` the likelihoods (a tighter bound of the discrete one), `spread` is the
-    standard deviation over draws of the set's mean. bound: the variational one at the same draws, and its share by
-    ranges of log-SNR. Raises UsageError for a latent model: the density of codes says nothing of the pictures'.
+    times; `ode` averages the bits of all draws, `spread` is the standard deviation over draws of the set's mean. bound:
+    the variational one at the same draws, and its share by ranges of log-SNR. Raises UsageError for a latent model: the
+    density of codes says nothing of the pictures'.
     """
     if not isinstance(model, Flow) or model.shape != (3, model.pixels, model.pixels):
         raise UsageError(f"--bpd: a {model.name} model gives pictures no density; flows in pixel space do (rf)")
@@ -51,22 +51,27 @@ def bits(
         report(done + 1, len(rows))
     size = math.prod(model.shape)
     ode, bound = torch.stack(nats).detach(), torch.stack(bounds)  # [N, K] of -log p
-    inside = math.log(dequantisations) - (-ode).logsumexp(1)
     per_draw = bits_per_dimension(ode.mean(0), size)
     return {
         "count": len(rows), "held_out": len(held) > 0, "dequantisations": dequantisations,
         "ode": round(float(per_draw.mean()), 4),
         "spread": round(float(per_draw.std(correction=min(1, dequantisations - 1))), 4),
-        "ode_inside": round(float(bits_per_dimension(inside.mean(), size)), 4),
         "bound": round(float(bits_per_dimension(bound.mean(), size)), 4),
-        "bound_by_log_snr": _named(torch.stack(by_level).mean(0) / (size * math.log(2))),
+        "bound_by_log_snr": _named(torch.stack(by_level).mean(0) / (size * math.log(2)), snr_ends(model)),
     }  # fmt: skip
 
 
-def _named(levels: Tensor) -> dict[str, float]:
+def snr_ends(model: Flow) -> tuple[float, float]:
+    """The log-SNR between which a model's path is integrated: what is wanted, as far as the path goes and a prediction
+    tells both data and noise."""
+    ends = model.path.log_snr(torch.tensor([1e-6, model.noisiest], dtype=torch.float64)).tolist()
+    return min(MOST_SNR, ends[0]), max(LEAST_SNR, ends[1])
+
+
+def _named(levels: Tensor, ends: tuple[float, float]) -> dict[str, float]:
     """The integral's bits by equal ranges of log-SNR, from clean to noisy."""
-    edges = torch.linspace(MOST_SNR, LEAST_SNR, len(levels) + 1).tolist()
-    return {f"{a:g} to {b:g}": round(float(v), 4) for a, b, v in zip(edges, edges[1:], levels, strict=False)}
+    edges = torch.linspace(*ends, len(levels) + 1).tolist()
+    return {f"{a:.3g} to {b:.3g}": round(float(v), 4) for a, b, v in zip(edges, edges[1:], levels, strict=False)}
 
 
 def _of_picture(
@@ -79,18 +84,17 @@ def _of_picture(
     x = ((pixels.float() + noise) / 128 - 1).to(model.device)
     probes = (torch.randint(0, 2, x.shape, generator=draw).float() * 2 - 1).to(x)[None]
     predict, path = predictor(model, prompt, len(x)), model.path
-    ends = [float(path.from_log_snr(torch.tensor(snr, dtype=torch.float64))) for snr in (MOST_SNR, LEAST_SNR)]
-    ends = [max(ends[0], 1e-6), min(ends[1], 1.0)]
-    snr = torch.linspace(MOST_SNR, LEAST_SNR, steps + 1, dtype=torch.float64)
-    times = path.from_log_snr(snr).clamp(ends[0], 1.0).to(x)
-    times[-1] = 1.0 if path.a(torch.ones(())) < 1e-6 else times[-1]
+    snr = torch.linspace(*snr_ends(model), steps + 1, dtype=torch.float64)
+    times = path.from_log_snr(snr).clamp(0, 1).to(x)
+    times[-1] = model.noisiest
+    ends = float(times[0]), float(path.from_log_snr(snr[-1]))
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels know no forward derivative
         log_p, _ = log_likelihood(predict, x * path.a(times[0]), path, times, probes)
     log_p = log_p + x[0].numel() * torch.log(path.a(times[0]))  # x_t at the first time is a x, not x
     uniform = (torch.arange(4 * steps, dtype=x.dtype, device=x.device) + 0.5) / (4 * steps)
     fresh = lambda: torch.randn(x.shape, generator=draw).to(x)  # noqa: E731
     with torch.no_grad():
-        reconstruction, terms, prior = bound_parts(predict, x, path, uniform, fresh, (ends[0], ends[1]))
+        reconstruction, terms, prior = bound_parts(predict, x, path, uniform, fresh, ends)
     levels = terms.mean(1).flip(0).view(LEVELS, -1).sum(1) / len(terms)  # `uniform` rises with log-SNR
     return -log_p, reconstruction + terms.mean(0) + prior, levels
 

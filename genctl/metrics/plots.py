@@ -52,7 +52,8 @@ def run(rows: list[dict[str, Any]], title: str) -> bytes:
     figure, panels = panels_of(max(1, (1 + len(others) + 1) // 2), 2)
     panels = list(panels.flat)
     _curves(panels[0], rows, losses)
-    panels[0].set(title="loss", yscale="log")
+    positive = all(row[key] > 0 for row in rows for key in losses if key in row)
+    panels[0].set(title="loss", yscale="log" if positive else "linear")
     for panel, key in zip(panels[1:], others, strict=False):
         _curves(panel, rows, [key])
         panel.set(title=key)

@@ -18,9 +18,7 @@ from genctl.metrics.distance import frechet, kid, precision_recall
 from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
 
 Report = Callable[[int, int], None]
-COPY = (
-    1 / 3
-)  # nearest over second nearest distance below which a sample counts as a copy (arXiv:2303.09540's criterion)
+COPY = 1 / 3  # nearest over second nearest distance below which a sample is a copy (as in arXiv:2310.02664)
 
 
 def prompt_of(model: Family, entry: Entry) -> str:
@@ -58,8 +56,8 @@ def distances(model: Family, made: Tensor, pictures: Pictures) -> dict[str, Any]
     held_out = torch.tensor([entry.held_out for entry in pictures.entries])
     real, held = every[~held_out], every[held_out]
     figures: dict[str, Any] = {"extractor": EXTRACTOR} | _against(features_of(net, made), real)
-    if len(held) > 3:
-        figures["floor"] = _against(held, real)
+    if len(held) > 3:  # as many as there are samples, where there are: a Frechet distance falls with the count
+        figures["floor"] = _against(held[: len(made)], real)
     return figures
 
 
@@ -78,8 +76,8 @@ def memorised(made: Tensor, pictures: Pictures) -> dict[str, Any]:
     less than a third of that to the second nearest. Beside it the same for the held-out pictures, which cannot be
     copies but may have near twins in the set. Raises InputError where there are less than two training pictures."""
     training, held = pictures.split(False), pictures.split(True)
-    if len(training) < 2:
-        raise InputError("--memorised needs two training pictures or more")
+    if len(torch.unique(training.pixels.flatten(1), dim=0)) < 2:
+        raise InputError("--memorised needs two different training pictures or more")
     figures: dict[str, Any] = _copies(made, training) | {"criterion": "d1 / d2 < 1/3, pixels"}
     if len(held):
         figures["held_out"] = _copies(held.pixels.float() / 127.5 - 1, training)

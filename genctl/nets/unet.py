@@ -114,6 +114,10 @@ class UNet(nn.Module):
             raise ValueError("net.channels and net.attention want one entry a level each")
         if any(width % 16 for width in config.channels):
             raise ValueError(f"net.channels are {list(config.channels)}; they want multiples of 16")
+        attending = [width for width, attends in zip(config.channels, config.attention, strict=True) if attends]
+        attending.append(config.channels[-1])  # the middle attends too
+        if config.head < 1 or any(width % max(1, width // config.head) for width in attending):
+            raise ValueError(f"net.head is {config.head}; it wants to divide the channels {attending} that attend")
         self.config = config
         base, embedding = config.channels[0], 4 * config.channels[0]
         numbers = channels * config.patch**2

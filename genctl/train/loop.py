@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -76,6 +77,8 @@ class Trainer:
                 if self.step % self.config.log_steps == 0 or self.progress >= 1:
                     self._log(sums, counts, report)
                     sums, counts = {}, {}
+                if not self.run.early.exists() and self.config.early <= self.progress < 1 and not self.bad:
+                    self._keep_early(document())
                 if not self.bad and self.minutes - saved >= self.config.save_minutes:
                     self.save(document(), report)
                     saved = self.minutes
@@ -224,13 +227,7 @@ class Trainer:
                 figures = self.validate()
                 preview = self.model.preview(self.source)
             document = document | {"figures": figures, "training": document.get("training", {}) | self.spent()}
-            dtype = getattr(torch, self.config.store)
-            parameters = {name for name, _ in self.model.named_parameters()}
-            tensors = kept(self.model, self.model.state_dict())
-            stored = {key: value.to(dtype) if key in parameters else value for key, value in tensors.items()}
-            save(self.model, self.run.model, stored, document)
-            if self.config.early <= self.progress < 0.5 and not self.run.early.exists() and "sample" in self.model.can:
-                write_whole(self.run.early, self.run.model.read_bytes())
+            self._write(self.run.model, document)
         finally:
             self.ema.swap()
         picture = encode_picture(grid(preview, columns=8), "png")
@@ -240,6 +237,24 @@ class Trainer:
             row = {"step": self.step, "minutes": round(self.minutes, 3)}
             self.run.log(row | {f"held_out_{key}": value for key, value in figures.items()})
             report(row | {f"held_out_{key}": value for key, value in figures.items()})
+
+    def _write(self, path: Path, document: dict[str, Any]) -> None:
+        """The model as it is now, as a model file."""
+        dtype = getattr(torch, self.config.store)
+        parameters = {name for name, _ in self.model.named_parameters()}
+        tensors = kept(self.model, self.model.state_dict())
+        stored = {key: value.to(dtype) if key in parameters else value for key, value in tensors.items()}
+        save(self.model, path, stored, document)
+
+    def _keep_early(self, document: dict[str, Any]) -> None:
+        """The averaged weights so far, once, as a weaker model to guide by; of a family that draws."""
+        if "sample" not in self.model.can or not self.config.early:
+            return
+        self.ema.swap()
+        try:
+            self._write(self.run.early, document | {"training": document.get("training", {}) | self.spent()})
+        finally:
+            self.ema.swap()
 
     def spent(self) -> dict[str, Any]:
         return {"steps": self.step, "minutes": round(self.minutes, 1), "images": self.step * self.config.batch}

@@ -34,7 +34,7 @@ class TrainConfig:
     compile: bool = False
     log_steps: int = 20
     save_minutes: float = 5.0
-    early: float = 0.1  # the first save after so much of the run is kept as early.safetensors, to guide by (--guide)
+    early: float = 0.1  # after so much of the run the model is kept as early.safetensors, to guide by; 0 = never
     store: Literal["float16", "bfloat16", "float32"] = "float16"  # of the model file
 
 

@@ -163,8 +163,33 @@ def test_a_picture_that_lies_of_itself(models: Path, capsys: pytest.CaptureFixtu
     from genctl.media.write import encode_picture
 
     said = {"model": "tiny-rf", "seed": 1, "version": "0"}
-    for key, value in (("also", [["hat"]]), ("seed", "1"), ("rescale", "x"), ("guidance_interval", [1]), ("prompt", 3)):
+    for key, value in (("also", [["hat"]]), ("seed", "1"), ("rescale", "x"), ("guidance_interval", [1]), ("prompt", 3),
+                       ("path", 3), ("strength", 5), ("shift", -1), ("guidance_interval", [0.9, 0.1])):  # fmt: skip
         Path("lies.png").write_bytes(encode_picture(Image.new("RGB", (8, 8)), "png", said | {key: value}))
         code, error = failure(capsys, "sample", "--like", "lies.png")
         assert code == 3
         assert "lies.png: says" in error or "lies.png: does not say how" in error
+
+
+def test_like_asks_for_all_that_a_picture_was_made_of(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, mask, other = halves(), halves("mask.png"), halves("other.png")
+    Image.new("RGB", (32, 32), "red").save(other)
+    base = ["-m", "tiny-rf", "--class", "red", "-s", "3"]
+    made = drawing("made.png", *base, "--image", picture, "--mask", mask)
+    code, said = failure(capsys, "sample", "--like", "made.png", "--image", picture)
+    assert code == 3
+    assert "give that with --mask" in said
+    assert drawing("again.png", "--like", "made.png", "--image", picture, "--mask", mask) == made
+    capsys.readouterr()
+    assert execute(["sample", "--like", "made.png", "--image", other, "--mask", mask, "-o", "else.png"]) == 0
+    assert "--image is not what made.png was made with" in capsys.readouterr().err
+    exact = drawing("exact.png", *base, "--dtype", "fp32")
+    assert drawing("again.png", "--like", "exact.png") == exact
+    named = drawing("named.png", "-m", "tiny-ldm", "-p", "cat", "-s", "3", "--negative", "cfg")
+    assert drawing("again.png", "--like", "named.png") == named
+    from helpers import shape_folder
+
+    shape_folder(Path("shapes"), 1)
+    best = drawing("best.png", "-m", "optimal", "--data", "shapes", "-s", "1")
+    assert drawing("again.png", "--like", "best.png", "--data", "shapes") == best
+    assert failure(capsys, "sample", "--like", "best.png")[0] == 2

@@ -86,3 +86,31 @@ def test_broken_archives(tmp_path: Path) -> None:
         (tmp_path / "idx" / name).write_bytes(data)
     with pytest.raises(InputError):
         unpacked(tmp_path / "idx")
+
+
+def test_an_archive_cannot_write_elsewhere(tmp_path: Path) -> None:
+    for name in ("../../out", "/tmp/genctl-out", ".."):
+        with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as archive:
+            for member, data in (("batches.meta.txt", name.encode()), ("data_batch_1.bin", bytes(3073))):
+                info = tarfile.TarInfo(member)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        with pytest.raises(InputError, match="is no name of a class"):
+            unpacked(tmp_path / "evil.tar.gz")
+
+
+def test_labels_beyond_the_names_are_an_error_of_the_input(tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    (folder / "train-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, 1, 2, 2) + bytes(4))
+    (folder / "train-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, 1) + bytes([44]))
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        unpacked(folder)
+
+
+def test_the_same_bytes_in_a_fashion_folder_have_other_names(tmp_path: Path) -> None:
+    for name, wanted in (("digits", "1"), ("my-fashion", "trouser")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, 1, 2, 2) + bytes(4))
+        (tmp_path / name / "train-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, 1) + bytes([1]))
+        assert [entry.concept for entry in scan(unpacked(tmp_path / name)).entries] == [wanted]

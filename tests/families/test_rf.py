@@ -12,7 +12,7 @@ from genctl.diffusion.target import TARGETS, solve
 from genctl.draws import Draw
 from genctl.errors import InputError, UsageError
 from genctl.families.base import Blend, Request
-from genctl.families.flow import DiffusionConfig
+from genctl.families.flow import DiffusionConfig, SamplingConfig
 from genctl.families.rf import RF, RFConfig
 from genctl.nets.dit import DiTConfig
 from genctl.nets.unet import UNetConfig
@@ -86,6 +86,19 @@ def test_class_conditions() -> None:
     assert (drawn(model, seeds=[1], prompts=["red"]) - drawn(model, seeds=[1], prompts=["green"])).abs().max() > 1e-3
 
 
+def test_settings_that_fit_no_network_or_data_are_refused(shapes: Pictures) -> None:
+    with pytest.raises(UsageError, match="lacks 'blue-circle'"):
+        RF.fitted(RFConfig(16, "class", ("red-circle",), unet=UNET), shapes)
+    with pytest.raises(ValueError, match=r"net.head is 64; it wants to divide the channels \[208, 208\]"):
+        RF(RFConfig(16, "none", unet=UNetConfig((16, 208), 1, (False, True), head=64)))
+    with pytest.raises(UsageError, match=r"model\.pixels is 0"):
+        RF(RFConfig(0, "none", unet=UNET))
+    with pytest.raises(UsageError, match="both want to be above 0"):
+        DiffusionConfig(density_std=-1.0)
+    with pytest.raises(UsageError, match="sampling steps are 0"):
+        SamplingConfig(steps=0)
+
+
 def test_pictures_of_one_class_are_refused(tmp_path: Path) -> None:
     pictures = load(shape_folder(tmp_path / "data", 1), 16, DataConfig())
     one = Pictures(pictures.pixels[:1], pictures.entries[:1], "x", pictures.config, [])
@@ -132,6 +145,36 @@ def test_every_path_and_target_trains_and_draws(shapes: Pictures, path: str, tar
     assert torch.isfinite(drawn(model, seeds=[1])).all()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_conditions_are_dropped_in_their_share(shapes: Pictures, share: float) -> None:
+    config = RFConfig(16, "class", unet=UNET, diffusion=DiffusionConfig(condition_dropout=share))
+    model = RF(RF.fitted(config, shapes))
+    seen: list[torch.Tensor] = []
+    forward = model.net.forward
+    model.net.forward = lambda x, t, states, present, pooled: (  # type: ignore[method-assign]
+        seen.append(present) or forward(x, t, states, present, pooled)  # type: ignore[func-returns-value]
+    )
+    batch = model.source(shapes, torch.device("cpu")).batch(torch.arange(16).repeat(8), Draw(0, 128))
+    list(model.training_step(batch, Draw(0, 128), 0.0))
+    assert float(seen[0].float().mean()) == pytest.approx(1 - share, abs=0.15)
+    list(model.training_step(batch, Draw(0, 128), 0.0))
+    assert torch.equal(seen[0], seen[1])
+    model.validation_loss(batch, Draw(0, 128))
+    assert seen[2].all()
+
+
+@pytest.mark.parametrize("path", ["cosine", "vp", "edm"])
+def test_guidance_and_strength_mean_the_same_along_any_path(shapes: Pictures, path: str) -> None:
+    """The interval and the strength are about the model's own times, whatever path is walked."""
+    model, image = made(), shapes.pixels[3].float() / 127.5 - 1
+    spacing = "karras" if path == "edm" else "uniform"
+    for asked in ({"guidance_interval": (0.3, 0.6)}, {"image": image, "strength": 0.2, "guidance_scale": 1.0}):
+        request = {"seeds": [1, 2], "prompts": ["red", "green"], "steps": 120, "solver": "heun", "guidance_scale": 4.0}
+        exact = drawn(model, **(request | asked))
+        got = drawn(model, **(request | asked), path=path, spacing=spacing)
+        assert (got - exact).abs().mean() < 0.04
+
+
 @pytest.mark.parametrize("path", ["cosine", "vp", "edm"])
 def test_any_path_leads_a_models_noise_to_the_same_picture(path: str) -> None:
     """The ODEs of all paths are one, in other coordinates. VP and EDM begin where a little signal is left."""
@@ -165,6 +208,21 @@ def test_a_picture_is_varied_as_far_as_the_strength_goes(shapes: Pictures) -> No
     ]
     assert far[0] < 0.05
     assert far[0] < far[1] < far[2]
+
+
+def test_what_is_kept_is_seen_while_the_rest_is_drawn(shapes: Pictures) -> None:
+    """Inpainting is the slow loop: before each step, the kept half is the known picture with the sample's noise."""
+    model, image = made("none"), shapes.pixels[3].float() / 127.5 - 1
+    mask = torch.zeros(1, 16, 16)
+    mask[:, :, 8:] = 1
+    got = drawn(model, seeds=[5], image=image, mask=mask, steps=4)
+    noise = torch.randn(model.shape, generator=torch.Generator().manual_seed(5))[None]
+    x = noise
+    with torch.no_grad():
+        for t in (1.0, 0.75, 0.5, 0.25):
+            x = torch.where(mask > 0, x, (1 - t) * image + t * noise)
+            x = x - model.net(x, torch.tensor([t])) / 4
+    assert torch.allclose(got[:, :, :, 8:], x.clamp(-1, 1)[:, :, :, 8:], atol=1e-4)
 
 
 @pytest.mark.parametrize("solver", ["euler", "dpmpp_2m", "ancestral"])
@@ -204,6 +262,8 @@ def test_a_weak_guide_is_extrapolated_away_from() -> None:
             guided = weak_guess + 2 * (guess - weak_guess)
             x = x - (x - guided) / t / 3
     assert torch.allclose(got, x.clamp(-1, 1), atol=1e-3)
+    with pytest.raises(UsageError, match="takes the place of the negative"):
+        drawn(model, seeds=[2], prompts=["red"], negative="green", guide=weak)
     other = RF(RFConfig(32, "class", ("blue", "red", "green"), unet=UNET))
     with pytest.raises(UsageError, match="of another size"):
         drawn(model, seeds=[2], guide=other)

@@ -6,7 +6,9 @@ import pytest
 import torch
 from helpers import shape_folder
 
+from genctl.data.folder import Entry
 from genctl.data.pictures import DataConfig, Pictures, load
+from genctl.errors import InputError
 from genctl.families.base import load as load_model
 from genctl.metrics.samples import distances, draw_like, memorised, nearest_two, prompt_of
 
@@ -19,8 +21,10 @@ def shapes(tmp_path: Path) -> Pictures:
 def test_nearest_two_is_the_slow_search(shapes: Pictures) -> None:
     made = torch.rand(5, 3, 32, 32) * 2 - 1
     training = shapes.split(False)
+    training.pixels[1] = training.pixels[0]  # drawn twice
     real = torch.unique(training.pixels, dim=0).float() / 127.5 - 1
-    assert len(real) < len(training) or len(real) == len(training)
+    assert len(real) == len(training) - 1
+    made[0] = real[0]
     slow = torch.stack([(real - one).square().mean((1, 2, 3)).sqrt().sort().values[:2] for one in made])
     assert torch.allclose(nearest_two(made, training), slow, atol=1e-4)
 
@@ -61,3 +65,14 @@ def test_samples_are_asked_for_as_the_data_are_described(models: Path, shapes: P
     assert made.shape == (3, 3, 32, 32)
     assert counts[-1] == 3
     assert torch.equal(made, draw_like(model, shapes, 3, {"steps": 1}, lambda done, total: None))
+
+
+def test_a_copy_is_three_times_nearer_to_one_than_to_the_next(tmp_path: Path) -> None:
+    training = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    training[1] = 255
+    pictures = Pictures(training, [Entry(tmp_path), Entry(tmp_path)], "x", DataConfig(), [])
+    made = torch.tensor([-1 + 2 * share for share in (0.24, 0.26, 0.5, 0.76)])[:, None, None, None].expand(4, 3, 4, 4)
+    assert memorised(made, pictures)["copies"] == 0.5  # .24 : .76 twice; not .26 : .74 and .5 : .5
+    same = Pictures(training[:1].repeat(2, 1, 1, 1), pictures.entries, "x", DataConfig(), [])
+    with pytest.raises(InputError, match="two different training pictures"):
+        memorised(made, same)

@@ -151,7 +151,7 @@ def test_an_early_snapshot_is_kept_to_guide_by(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = RF(RFConfig(32, "none", unet=UNetConfig((16,), 1, (False,), patch=4)))
     pictures = load(shape_folder(tmp_path / "data", 1), 32, DataConfig())
-    config = TrainConfig(steps=10, batch=4, early=0.2, save_minutes=0.0, precision="fp32")
+    config = TrainConfig(steps=10, batch=4, early=0.2, precision="fp32")  # no save in between
     run = Run(tmp_path / "run")
     run.begin({"config": 1}, False)
     made = Trainer(model, model.source(pictures, torch.device("cpu")), None, run, config, seed=3)
