@@ -90,36 +90,6 @@ def refuse_size(form: str, width: int, height: int, what: str = "") -> None:
         raise UsageError(f"{what}, and a side of {form.upper()} has at most {most}; use .png")
 
 
-def strip(pictures: Tensor, gap: int = 0) -> Image.Image:
-    """Pictures [N, 3, H, W] side by side."""
-    return grid(pictures, columns=len(pictures), gap=gap)
-
-
-class Writer:
-    """Puts pictures out one by one: each whole to its planned path, or PNG after PNG to stdout.
-
-    Made before the work, so that a terminal is refused (UsageError) before anything is drawn. A closed pipe is left to
-    the caller (BrokenPipeError).
-    """
-
-    def __init__(self, paths: list[Path] | None) -> None:
-        """`paths` as planned by `names.plan`; None for stdout."""
-        if paths is None:
-            refuse_terminal()
-        self.paths = paths
-        self.written = 0
-
-    def put(self, image: Image.Image, document: dict[str, Any] | None = None) -> Path | None:
-        """Write the next picture; its path, or None for stdout. Raises WorldError when it cannot be written."""
-        path = self.paths[self.written] if self.paths is not None else None
-        if path is None:
-            write_stdout(encode_picture(image, "png", document))
-        else:
-            write_picture(path, image, document)
-        self.written += 1
-        return path
-
-
 def write_picture(path: Path, image: Image.Image, document: dict[str, Any] | None = None) -> None:
     """Write a picture whole; the name's ending picks the format."""
     write_whole(path, encode_picture(image, format_of(path), document))

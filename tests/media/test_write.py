@@ -17,12 +17,10 @@ from genctl.media.pictures import read_picture, to_image
 from genctl.media.stream import split_pngs
 from genctl.media.write import (
     MOST_SIDE,
-    Writer,
     encode_animation,
     encode_picture,
     grid,
     refuse_sheet,
-    strip,
     write_picture,
     write_stdout,
 )
@@ -76,20 +74,11 @@ def test_grid_places_every_picture_in_reading_order() -> None:
     assert grid(flat(0.0)).tobytes() == to_image(flat(0.0)[0]).tobytes()
 
 
-def test_strip_is_one_row() -> None:
-    row = strip(flat(-1.0, 1.0))
-    assert row.size == (6, 2)
-    assert [row.getpixel((x, 1))[0] for x in (0, 2, 3, 5)] == [0, 0, 255, 255]
-
-
-def test_writer_puts_pictures_at_their_paths(tmp_path: Path) -> None:
+def test_pictures_are_written_at_their_paths(tmp_path: Path) -> None:
     paths = [tmp_path / "new" / "a.png", tmp_path / "b.webp"]
-    writer = Writer(paths)
-    assert [writer.put(noise(seed), {"seed": seed}) for seed in (0, 1)] == paths
-    assert [read_picture(path.read_bytes(), "a").tobytes() for path in paths] == [
-        noise(0).tobytes(),
-        noise(1).tobytes(),
-    ]
+    for seed, path in enumerate(paths):
+        write_picture(path, noise(seed), {"seed": seed})
+        assert read_picture(path.read_bytes(), "a").tobytes() == noise(seed).tobytes()
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["a.png", "b.webp"]
 
 
@@ -101,19 +90,18 @@ class Stdout:
         return self.terminal
 
 
-def test_writer_streams_to_stdout_but_not_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stdout_takes_a_stream_but_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = Stdout(terminal=False)
     monkeypatch.setattr(sys, "stdout", pipe)
-    writer = Writer(None)
-    assert [writer.put(noise(seed)) for seed in range(3)] == [None] * 3
+    for seed in range(3):
+        write_stdout(encode_picture(noise(seed), "png"))
     pipe.buffer.seek(0)
     got = [read_picture(data, "a").tobytes() for data in split_pngs(pipe.buffer)]
     assert got == [noise(seed).tobytes() for seed in range(3)]
     terminal = Stdout(terminal=True)
     monkeypatch.setattr(sys, "stdout", terminal)
-    for attempt in (lambda: Writer(None), lambda: write_stdout(b"x")):
-        with pytest.raises(UsageError, match="stdout is a terminal"):
-            attempt()
+    with pytest.raises(UsageError, match="stdout is a terminal"):
+        write_stdout(b"x")
     assert terminal.buffer.getvalue() == b""
 
 
