@@ -108,6 +108,8 @@ def _invert(
     from genctl.media.pictures import fit, to_float, to_image, to_tensor
     from genctl.metrics.distance import psnr
 
+    if picture.shape[1] != picture.shape[2]:
+        shared.remark(f"{name}: cropped to the middle square, which is what the model draws", quiet)
     square = to_float(to_tensor(fit(to_image(picture), family.pixels)))[None]
     noise = family.invert(square, prompt, steps)
     back = float(psnr(family.from_noise(noise, prompt, steps).cpu(), square)[0])

@@ -149,7 +149,7 @@ def fit(
         with Display(quiet) as display:
             trainer.train(lambda: facts, display.show)
     verb = "sample" if "sample" in model.can else "encode PICTURE"
-    prompt = ' --prompt "..."' if "text" in model.can and captioned else ""
+    prompt = ' --prompt "..."' if "text" in model.can and captioned else ' --class "..."' * ("class" in model.can)
     shared.remark(f"done: {run.model}; try: genctl {verb} --model {run.folder}{prompt}", quiet)
     print(run.model)
 

@@ -21,6 +21,8 @@ from genctl.metrics.retrieval import build_gallery, ranks, summary
 from genctl.metrics.samples import Report, distances, draw, draw_like, memorised, prompt_of
 from genctl.nets.lpips import LPIPS
 
+MOST_BITS = 64  # pictures of which a likelihood is computed
+
 
 @torch.inference_mode()
 def reconstruction(model: Family, pictures: Pictures) -> dict[str, Any]:
@@ -56,8 +58,8 @@ def samples(
         made = draw_like(model, pictures.split(False), most, request, report)
         figures["distance"] = distances(model, made, pictures) if "distance" in kinds else None
         figures["memorised"] = memorised(made, pictures) if "memorised" in kinds else None
-    if "bpd" in kinds:
-        figures["bpd"] = bits(model, pictures, most, report=report)
+    if "bpd" in kinds:  # some ten seconds a small picture on two cores
+        figures["bpd"] = bits(model, pictures, min(most, MOST_BITS), report=report)
     return {name: value for name, value in figures.items() if value is not None}
 
 
