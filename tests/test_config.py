@@ -9,6 +9,7 @@ from genctl import config
 from genctl.data.pictures import DataConfig
 from genctl.errors import UsageError
 from genctl.families.base import family_class
+from genctl.families.distill.lesson import DistillConfig
 from genctl.train.optim import TrainConfig
 
 
@@ -64,10 +65,10 @@ def test_overrides() -> None:
 def test_every_preset_builds(name: str) -> None:
     family, preset = name.split(".", 1)
     values = config.load_preset(family, preset)
-    assert set(values) <= {"model", "train", "data"}
-    cls = family_class(family)
-    built = config.build(cls.Config, values.get("model", {}))
-    assert config.build(cls.Config, config.to_dict(built)) == built
+    assert set(values) <= {"model", "train", "data"} | ({"distill"} if family == "distill" else set())
+    kind, section = (DistillConfig, "distill") if family == "distill" else (family_class(family).Config, "model")
+    built = config.build(kind, values.get(section, {}))
+    assert config.build(kind, config.to_dict(built)) == built
     config.build(DataConfig, values.get("data", {}))
     train = config.build(TrainConfig, values.get("train", {}))
     assert train.minutes or train.steps
