@@ -101,8 +101,11 @@ def heun_churn(denoise: Denoiser, x_t: Tensor, times: Tensor, path: Path, fresh:
             added = CHURN_NOISE * torch.sqrt(more**2 - sigma**2) * fresh()
             x_t = path.a(up) * (x_t / path.a(t) + added)
         stages = 1 if s == 0 else 2
-        step = HEUN.run(lambda x, stage, k=k: denoise(x, k + stage), x_t, torch.stack([up, s]), path, fresh)  # type: ignore[misc]
-        x_t, x = next(step)
+
+        def within(x: Tensor, stage: int, first: int = k) -> tuple[Tensor, Tensor]:
+            return denoise(x, first + stage)
+
+        x_t, x = next(HEUN.run(within, x_t, torch.stack([up, s]), path, fresh))
         k += stages
         yield x_t, x
 

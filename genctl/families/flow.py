@@ -15,8 +15,8 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ from genctl.diffusion import guide
 from genctl.diffusion.path import PATHS, Path
 from genctl.diffusion.solve import SOLVERS, Denoiser
 from genctl.diffusion.target import combine, solve, weight
-from genctl.diffusion.time import Density, Spacing, grid, training_times
+from genctl.diffusion.time import grid, training_times
 from genctl.draws import Draw, PictureNoise
 from genctl.errors import UsageError
 from genctl.families.base import Blend, Drawn, Losses, Request, Source
@@ -44,40 +44,6 @@ NOISE_START = 1 - 1e-3  # a predicted noise or score says nothing of the data at
 DATA_END = 13.8  # log-SNR where inversion begins (linear t = .001): at t = 0 the noise cannot be read from x_t
 GUIDANCE_UNIT = 1 / 8  # of the guidance scale that a student is told, so that usual ones lie within (0, 1)
 AnyLoop = Loop | GraphLoop | PlainLoop
-
-
-@dataclass(frozen=True)
-class DiffusionConfig:
-    path: Literal["linear", "cosine", "vp", "subvp", "ve", "edm"] = "linear"
-    target: Literal["x", "noise", "velocity", "v", "F", "score"] = "velocity"
-    weighting: Literal["unit", "velocity", "elbo", "min-snr", "edm", "sigmoid"] = "unit"
-    density: Density = "logit-normal"
-    density_mean: float = 0.0
-    density_std: float = 1.0
-    shift: float = 1.0  # of training times, towards noise
-    condition_dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.shift <= 0 or (self.density_std <= 0 and self.density != "mode"):
-            raise UsageError(f"shift is {self.shift}, density_std {self.density_std}; both want to be above 0")
-        if not 0 <= self.condition_dropout <= 1:
-            raise UsageError(f"condition_dropout is {self.condition_dropout}; it wants a share from 0 to 1")
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """What `sample` does unless told otherwise; kept in the model file."""
-
-    solver: str = "euler"
-    steps: int = 20
-    guidance_scale: float = 4.0
-    guidance_interval: tuple[float, float] = (0.1, 0.95)
-    shift: float = 1.0
-    spacing: Spacing = "uniform"
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.shift <= 0:
-            raise UsageError(f"sampling steps are {self.steps}, shift {self.shift}; they want 1 or more, and above 0")
 
 
 class Flow(Prompted):
@@ -412,24 +378,6 @@ class Flow(Prompted):
 def _codec(model: Flow) -> str:
     """The hash of the codec that a model was trained with; empty in pixel space."""
     return str(model.info.get("parts", {}).get("codec", {}).get("sha256", ""))
-
-
-class PixelFlow(Flow):
-    """A flow whose x is the picture itself, so that its codes are noise."""
-
-    spaces = ("noise",)
-
-    def to_x(self, pictures: Tensor) -> Tensor:
-        return pictures
-
-    def from_x(self, x: Tensor) -> Tensor:
-        return x.float().clamp(-1, 1)
-
-    def encode(self, pictures: Tensor) -> Tensor:
-        return self.invert(pictures)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        return self.from_noise(codes)
 
 
 def _fingerprint(picture: Tensor) -> str:

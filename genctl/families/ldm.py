@@ -21,7 +21,8 @@ from genctl.data.pictures import Pictures
 from genctl.errors import ModelError, UsageError
 from genctl.families.base import Source, load
 from genctl.families.codes import CodeSource
-from genctl.families.flow import DiffusionConfig, Flow, SamplingConfig
+from genctl.families.flow import Flow
+from genctl.families.settings import DiffusionConfig, SamplingConfig
 from genctl.families.vae import VAE, VAEConfig
 from genctl.nets.dit import DiT, DiTConfig
 

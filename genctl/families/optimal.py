@@ -19,7 +19,8 @@ from genctl.diffusion import guide
 from genctl.diffusion.oracle import of_data
 from genctl.errors import UsageError
 from genctl.families.base import Blend, Request
-from genctl.families.flow import DiffusionConfig, PixelFlow, SamplingConfig
+from genctl.families.pixel import PixelFlow
+from genctl.families.settings import DiffusionConfig, SamplingConfig
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from genctl.draws import Draw
 from genctl.errors import InputError, UsageError, nearest
 from genctl.families.base import Blend, Source
 from genctl.families.captions import Captions, Labels, preview_prompts
-from genctl.families.flow import DiffusionConfig, PixelFlow, SamplingConfig
+from genctl.families.pixel import PixelFlow
 from genctl.families.prompted import Conditions
+from genctl.families.settings import DiffusionConfig, SamplingConfig
 from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.unet import UNet, UNetConfig
 

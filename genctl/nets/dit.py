@@ -81,6 +81,11 @@ class ScalarEmbedding(nn.Module):
         return self.last(F.silu(self.first(time_features(value).to(self.first.weight.dtype))))
 
 
+def filled(pooled: Tensor, present: Tensor, net: nn.Module) -> Tensor:
+    """Pooled [B, T], with the network's learned empty vector in rows whose slots `present` [B, L] are all empty."""
+    return torch.where(present.any(-1, keepdim=True), pooled, net.get_parameter("empty_pooled").to(pooled.dtype))
+
+
 def told(embeddings: nn.ModuleList, scalars: Tensor | None) -> Tensor | float:
     """The sum of what `embeddings` make of scalars [B, S]: [B, width], or 0 for none."""
     if scalars is None or not len(embeddings):
@@ -248,10 +253,7 @@ class DiT(nn.Module):
         """t [B], pooled text [B, T] and scalars [B, S] -> c [B, D]; a row without any text gets the learned empty
         vector."""
         c = self.time(time_features(t).to(self.embed.weight.dtype)) + told(self.scalars, scalars)
-        if pooled is not None and present is not None:
-            has = present.any(-1, keepdim=True)
-            c = c + self.pooled_in(torch.where(has, pooled, self.empty_pooled.to(pooled.dtype)))
-        return F.silu(c)
+        return F.silu(c if pooled is None or present is None else c + self.pooled_in(filled(pooled, present, self)))
 
     def forward(
         self, x: Tensor, t: Tensor, states: Tensor | None = None, present: Tensor | None = None,

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl.nets import fast
-from genctl.nets.dit import ScalarEmbedding, head_norm, merge, time_features, told
+from genctl.nets.dit import ScalarEmbedding, filled, head_norm, merge, time_features, told
 
 
 @dataclass(frozen=True)
@@ -156,10 +156,7 @@ class UNet(nn.Module):
         """t [B], the condition's vector [B, T] and scalars [B, S] -> c [B, E]; a row without any condition gets the
         learned empty one."""
         c = self.time(time_features(t).to(self.last.weight.dtype)) + told(self.scalars, scalars)
-        if pooled is not None and present is not None:
-            has = present.any(-1, keepdim=True)
-            c = c + self.pooled_in(torch.where(has, pooled, self.empty_pooled.to(pooled.dtype)))
-        return F.silu(c)
+        return F.silu(c if pooled is None or present is None else c + self.pooled_in(filled(pooled, present, self)))
 
     def forward(
         self, x: Tensor, t: Tensor, states: Tensor | None = None, present: Tensor | None = None,

@@ -17,7 +17,8 @@ from genctl.families.base import load as load_model
 from genctl.families.distill import METHODS, student_of
 from genctl.families.distill.lesson import DistillConfig
 from genctl.families.distill.progressive import Progressive
-from genctl.families.flow import DiffusionConfig, Flow, SamplingConfig
+from genctl.families.flow import Flow
+from genctl.families.settings import DiffusionConfig, SamplingConfig
 from genctl.train.loop import Trainer
 from genctl.train.optim import TrainConfig
 from genctl.train.run import Run

@@ -12,8 +12,8 @@ from genctl.diffusion.target import TARGETS, solve
 from genctl.draws import Draw
 from genctl.errors import InputError, UsageError
 from genctl.families.base import Blend, Request
-from genctl.families.flow import DiffusionConfig, SamplingConfig
 from genctl.families.rf import RF, RFConfig
+from genctl.families.settings import DiffusionConfig, SamplingConfig
 from genctl.nets.dit import DiTConfig
 from genctl.nets.unet import UNetConfig
 

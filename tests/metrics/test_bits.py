@@ -12,8 +12,8 @@ from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.draws import generator
 from genctl.errors import UsageError
 from genctl.families.base import load as load_model
-from genctl.families.flow import DiffusionConfig
 from genctl.families.rf import RF, RFConfig
+from genctl.families.settings import DiffusionConfig
 from genctl.metrics.bits import bits
 from genctl.nets.unet import UNetConfig
 

@@ -1,0 +1,25 @@
+"""Flows in pixel space."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from genctl.families.flow import Flow
+
+
+class PixelFlow(Flow):
+    """A flow whose x is the picture itself, so that its codes are noise."""
+
+    spaces = ("noise",)
+
+    def to_x(self, pictures: Tensor) -> Tensor:
+        return pictures
+
+    def from_x(self, x: Tensor) -> Tensor:
+        return x.float().clamp(-1, 1)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        return self.invert(pictures)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.from_noise(codes)
