@@ -15,7 +15,7 @@ from genctl.seeds import MOST
 if TYPE_CHECKING:
     from genctl.families.base import Family, Request
 
-PROMPT_KEYS = ("prompt", "seed", "n")  # of a JSON line of --prompts
+PROMPT_KEYS = ("prompt", "class", "seed", "n")  # of a JSON line of --prompts
 RECORDED: dict[str, tuple[str, Any]] = {  # setting -> its key in a picture's provenance, and what no key means
     "model": ("model", "ldm"), "prompt": ("prompt", ""), "class_name": ("class", ""), "cfg": ("guidance_scale", None),
     "steps": ("steps", None), "seed": ("seed", None), "negative": ("negative", ""), "solver": ("solver", None),
@@ -28,10 +28,11 @@ MOST_SEED = (1 << 62) - 1
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to draw."""
+    """One picture to draw; `prompt` is a class's name where that is what was given."""
 
     prompt: str
     seed: int
+    is_class: bool = False
 
 
 def interval_of(text: str | None) -> tuple[float, float] | None:
@@ -177,20 +178,20 @@ def jobs_of(settings: dict[str, Any], seeds: str | None, count: int, prompts: st
     """What to draw, in order, and the remark that tells a seed which nobody gave."""
     from genctl.seeds import fresh_seed, parse_seeds
 
-    named = settings["prompt"] or settings["class_name"]
+    named, one_class = settings["prompt"] or settings["class_name"], bool(settings["class_name"])
     if seeds is not None:
-        return [Job(named, seed) for seed in parse_seeds(seeds)], ""
+        return [Job(named, seed, one_class) for seed in parse_seeds(seeds)], ""
     fresh = settings["seed"] is None
     first = fresh_seed() if fresh else settings["seed"]
     if prompts is None:
-        return [Job(named, first + i) for i in range(count)], f"seed {first}" if fresh else ""
+        return [Job(named, first + i, one_class) for i in range(count)], f"seed {first}" if fresh else ""
     jobs, without = _prompt_jobs(prompts, first, count)
     return jobs, f"seed {first} for each prompt without one" if fresh and without else ""
 
 
 def _prompt_jobs(source: str, first: int, count: int) -> tuple[list[Job], int]:
     """Jobs of a file of prompts, each `count` times from the seed `first` on, and how many lines have no seed of their
-    own; a line that begins with { is a JSON object (prompt, seed, n)."""
+    own; a line that begins with { is a JSON object (prompt or class, seed, n)."""
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     except OSError as error:
@@ -216,7 +217,10 @@ def _prompt_jobs(source: str, first: int, count: int) -> tuple[list[Job], int]:
             raise InputError(f"{source}: line {number}: seed and n are whole numbers")
         if len(jobs) + copies > MOST:
             raise InputError(f"{source}: line {number}: more than {MOST:,} pictures in one call")
-        jobs += [Job(str(row.get("prompt", "")), start + i) for i in range(copies)]
+        if "prompt" in row and "class" in row:
+            raise InputError(f"{source}: line {number}: prompt or class, not both: a model takes one of them")
+        asked = str(row.get("class", row.get("prompt", "")))
+        jobs += [Job(asked, start + i, "class" in row) for i in range(copies)]
         without += "seed" not in row
     if not jobs:
         raise InputError(f"{source}: no prompts")

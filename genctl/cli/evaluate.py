@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +42,8 @@ def evaluate(
     if retrieval and "text" not in document["can"]:
         raise UsageError(f"--retrieval: {model} takes no text")
     kinds = [name for name, wanted in asked.items() if wanted]
+    if kinds == ["bpd"]:
+        shared.refuse_unused(context, "on --bpd, which draws nothing", "cfg", "steps", "solver")
     request = {"guidance_scale": cfg, "steps": steps, "solver": solver}
     figures = _measure(model, data, kinds, most, request, device, quiet)
     document = {"model": model, "sha256": figures.pop("sha256")} | figures
@@ -76,13 +77,5 @@ def _measure(
         figures = {"held_out": len(held) > 0} | evaluate.reconstruction(family, measured)
     else:
         kinds = kinds or evaluate.default_kinds(family, pictures)
-        figures = evaluate.samples(family, pictures, kinds, most, request, _progress(quiet))
+        figures = evaluate.samples(family, pictures, kinds, most, request, shared.counter(quiet))
     return figures | {"sha256": family.sha256}
-
-
-def _progress(quiet: bool) -> Any:
-    def report(done: int, total: int) -> None:
-        if not quiet and sys.stderr.isatty():
-            print(f"\r{done} of {total}", end="" if done < total else "\n", file=sys.stderr, flush=True)
-
-    return report

@@ -65,6 +65,10 @@ def info(
     if as_json:
         print(json.dumps(document, ensure_ascii=False))
         return
+    prompts = document.get("prompts")
+    if isinstance(prompts, list) and len(prompts) > SHOWN:
+        some = ", ".join(map(repr, prompts[:: len(prompts) // SHOWN][:SHOWN]))
+        document = document | {"prompts": f"{len(prompts):,} (--json has all), such as {some}"}
     for line in _lines(document):
         print("".join(mark if mark.isprintable() else "?" for mark in line))  # a file may hold terminal escapes
 

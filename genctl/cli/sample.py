@@ -38,7 +38,9 @@ def sample(
     count: Annotated[int, typer.Option("-n", "--count", help="How many pictures.", min=1, max=MOST)] = 1,
     output: shared.Output = None,
     force: shared.Force = False,
-    prompts: Annotated[str | None, typer.Option(help="File or -: a prompt or JSON (prompt, seed, n) a line.")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="File or -: a prompt (or class), or JSON (prompt, seed, n), a line.")
+    ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show each step in the terminal.")] = False,
     like: Annotated[Path | None, typer.Option(help="Repeat what made this picture.")] = None,
@@ -129,9 +131,13 @@ def sample(
             shared.one_of(f"--{name}", settings[name], known)
     shared.finite("--shift", settings["shift"])
     jobs, drawn = asked.jobs_of(settings, seeds, count, prompts)
-    one_class = bool(settings["class_name"])
-    text = not one_class and any(job.prompt for job in jobs)
-    document = shared.require(settings["model"], "sample", text=text, **{"class": one_class})
+    document = shared.require(settings["model"], "sample")
+    if prompts is not None and "class" in document["can"]:  # whose plain lines are classes
+        jobs = [replace(job, is_class=True) for job in jobs]
+    text = any(job.prompt and not job.is_class for job in jobs)
+    shared.require(settings["model"], "sample", text=text, **{"class": any(job.is_class for job in jobs)})
+    if settings["cfg"] == 1 and not settings["also"] and settings["guide"] is None:
+        shared.refuse_unused(context, "at --cfg 1, which does not guide", "negative", "guidance", "interval", "rescale")
     if not {"text", "class"} & set(document.get("can", ["text"])):
         asked.refuse_conditions(settings)
     start = asked.start_of(image, mask, settings["strength"])
@@ -168,7 +174,7 @@ def _draw(
     from genctl.media.pictures import to_image
 
     resolved = family.resolved(request)
-    condition = "class" if settings["class_name"] else "prompt"
+    condition = ["class" if job.is_class else "prompt" for job in jobs]
     exact = {} if settings["dtype"] == "auto" else {"dtype": settings["dtype"]}
     kept: list[Tensor] = []
     with Progress(len(jobs), quiet) as progress:
@@ -182,12 +188,12 @@ def _draw(
             for offset, picture in enumerate(part.pictures):
                 job, index = jobs[part.start + offset], part.start + offset
                 size = f"{picture.shape[2]}x{picture.shape[1]}"
-                facts = {condition: job.prompt, "seed": job.seed, "size": size} | resolved | exact
+                facts = {condition[index]: job.prompt, "seed": job.seed, "size": size} | resolved | exact
                 document = None if no_metadata else shared.made_by(family, settings["model"], **facts)
                 put_out(to_image(picture), paths[index] if paths else None, document, as_json, seed=job.seed)
             progress.advance(len(part.pictures))
     if grid:
-        facts = {condition: jobs[0].prompt, "seed": jobs[0].seed, "count": len(jobs)} | resolved | exact
+        facts = {condition[0]: jobs[0].prompt, "seed": jobs[0].seed, "count": len(jobs)} | resolved | exact
         document = None if no_metadata else shared.made_by(family, settings["model"], **facts)
         put_out(write.grid(torch.cat(kept)), paths[0] if paths else None, document, as_json, seed=jobs[0].seed)
 

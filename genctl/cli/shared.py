@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,7 +44,7 @@ SOLVERS = ("euler", "heun", "heun_churn", "midpoint", "rk4", "dpmpp_2m", "dpmpp_
 PATHS = ("linear", "cosine", "vp", "subvp", "ve", "edm")  # of diffusion/path.py
 SPACINGS = ("uniform", "karras", "exponential", "beta")  # of diffusion/time.py
 SPACES = ("code", "noise")  # of families/base.py
-METHODS = ("consistency", "meanflow", "progressive", "reflow")  # of families/distill
+METHODS = ("consistency", "meanflow", "progressive", "reflow", "dmd", "adversarial")  # of families/distill
 GUIDANCE = ("cfg", "apg", "zero_star")  # of diffusion/guide.py
 
 
@@ -181,6 +181,16 @@ def remark(text: str, quiet: bool = False) -> None:
     """A line on stderr."""
     if not quiet:
         print(text, file=sys.stderr)
+
+
+def counter(quiet: bool) -> Callable[[int, int], None]:
+    """Shows `done of total` on a terminal."""
+
+    def report(done: int, total: int) -> None:
+        if not quiet and sys.stderr.isatty():
+            print(f"\r{done} of {total}", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+    return report
 
 
 def remark_large(name: str, width: int, height: int) -> None:

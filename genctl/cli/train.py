@@ -19,9 +19,10 @@ from genctl.train.run import Run
 
 if TYPE_CHECKING:
     from genctl.data.pictures import Pictures
-    from genctl.families.base import Family
+    from genctl.families.base import Family, Source
 
 TRAINABLE = ("vae", "ldm", "rf")
+MOST_PROMPTS = 2048  # in a model file
 LINE_SECONDS = 10.0  # between progress lines where stderr is not a terminal
 
 
@@ -114,42 +115,48 @@ def _train(
         "data": config.to_dict(data_config) | {"fingerprint": pictures.fingerprint}, "seed": seed, "init": init,
         "parts": cls.part_hashes(model_config), "version": __version__,
     }  # fmt: skip
-    begin = partial(initialise, model, init, place, quiet) if init else None
-    fit(model, pictures, data, document, run, train_config, seed, place, override, quiet, begin)
-
-
-def fit(
-    model: Family, pictures: Pictures, data: Path, document: dict[str, Any], run: Run, train_config: Any, seed: int,
-    place: Any, override: bool, quiet: bool, begin: Callable[[], None] | None = None,
-) -> None:  # fmt: skip
-    """Train the model in its run folder, or go on; `begin` is called before the first step of a new run."""
-    from genctl.train.loop import Trainer
-
     captioned = any(entry.captions or entry.tags for entry in pictures.entries)
     if "text" in model.can and not captioned:
         how = "name class folders, put a .txt beside each picture, or a metadata.jsonl"
         shared.remark(f"genctl: {data}: no captions, so the model will not know any prompt; {how}", quiet)
+    begin = partial(initialise, model, init, place, quiet) if init else None
+    facts = facts_of(model, pictures, data, document)
+    fit(model, partial(sources, model, pictures, data), facts, document, run, train_config, override, quiet, begin)
+
+
+def sources(model: Family, pictures: Pictures, data: Path) -> tuple[Source, Source | None]:
+    """Training and held-out pictures as the model wants them. Raises InputError where nothing is left to train on."""
     training, held = pictures.split(False), pictures.split(True)
     if not len(training):
         raise InputError(f"{data}: every picture is held out; nothing is left to train on")
+    return model.source(training, model.device), model.source(held, model.device) if len(held) else None
+
+
+def fit(
+    model: Family, sources: Callable[[], tuple[Source, Source | None]], facts: dict[str, Any], document: dict[str, Any],
+    run: Run, train_config: Any, override: bool, quiet: bool, begin: Callable[[], None] | None = None,
+) -> None:  # fmt: skip
+    """Train the model in its run folder, or go on; `begin` is called before the first step of a new run. `document` is
+    what a run is told apart by, `facts` what the model file says of its training."""
+    from genctl.train.loop import Trainer
+
     with run.locked():
         resumed = run.begin(document, override)
         if begin and not resumed:
             begin()
-        source = model.source(training, place)
-        held_out = model.source(held, place) if len(held) else None
+        source, held_out = sources()
+        seed = document["seed"]
         trainer = Trainer(
             model, source, held_out, run, train_config, seed, lambda line: shared.remark(f"genctl: {line}")
         )
         if resumed:
             trainer.resume()
             shared.remark(f"resuming {run.folder} at step {trainer.step}", quiet)
-        _say_plan(model, trainer.autocast, place, train_config, quiet)
-        facts = _facts(pictures, data, document)
+        _say_plan(model, trainer.autocast, model.device, train_config, quiet)
         with Display(quiet) as display:
             trainer.train(lambda: facts, display.show)
     verb = "sample" if "sample" in model.can else "encode PICTURE"
-    prompt = ' --prompt "..."' if "text" in model.can and captioned else ' --class "..."' * ("class" in model.can)
+    prompt = ' --prompt "..."' if facts.get("prompts") else ' --class "..."' * ("class" in model.can)
     shared.remark(f"done: {run.model}; try: genctl {verb} --model {run.folder}{prompt}", quiet)
     print(run.model)
 
@@ -212,14 +219,25 @@ def _configs(name: str, values: dict[str, Any]) -> tuple[Any, Any, Any]:
     )
 
 
-def _facts(pictures: Pictures, folder: Path, document: dict[str, Any]) -> dict[str, Any]:
-    """What the model file records of its training, beside steps and minutes."""
+def training_facts(document: dict[str, Any]) -> dict[str, Any]:
+    return {"training": {"settings": document["train"], "seed": document["seed"], "init": document["init"]}}
+
+
+def facts_of(model: Family, pictures: Pictures, folder: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """What the model file records of its training, beside steps and minutes. A text-to-image model names the prompts
+    that it was trained on, MOST_PROMPTS at most: to look up what to ask for, and to distill it without the data."""
+    from genctl.metrics.samples import prompt_of
+
     licence = folder / "ATTRIBUTION.md"
     text = licence.read_text(encoding="utf-8") if licence.exists() else ""
     settings = {key: value for key, value in document["data"].items() if key != "fingerprint"}
     data = {"pictures": len(pictures), "fingerprint": pictures.fingerprint, "settings": settings, "attribution": text}
-    training = {"settings": document["train"], "seed": document["seed"], "init": document["init"]}
-    return {"training": training, "data": data} | ({"teacher": document["teacher"]} if "teacher" in document else {})
+    facts = training_facts(document) | {"data": data}
+    if "text" in model.can:
+        prompts = list(dict.fromkeys(prompt_of(model, entry) for entry in pictures.split(False).entries))
+        count = min(len(prompts), MOST_PROMPTS)
+        facts["prompts"] = [prompts[index * len(prompts) // count] for index in range(count) if prompts[0]]
+    return facts
 
 
 class Display:

@@ -107,15 +107,24 @@ class Flow(Prompted):
         t = training_times(*density, config.shift, self.path)
         z = draw.normal(*x.shape[1:])
         conditions = (batch["states"], batch["present"], batch["pooled"]) if "present" in batch else ()
-        prediction = self.net(self.scaled(self.path.mix(x, z, t), t), t, *conditions)
-        error = (prediction.float() - combine(config.target, self.path, x, z, t)).square().mean((1, 2, 3))  # [B]
-        error = weight(config.weighting, config.target, self.path, t) * error
+        error = self.error(x, z, t, conditions)
         noisy = (t > 0.5).float()
         by_time = {
             "loss_clean_half": (error * (1 - noisy)).sum() / (1 - noisy).sum().clamp(min=1),
             "loss_noisy_half": (error * noisy).sum() / noisy.sum().clamp(min=1),
         }
         return error.mean(), by_time
+
+    def error(
+        self, x: Tensor, z: Tensor, t: Tensor, conditions: Conditions, scalars: Tensor | None = None,
+        net: nn.Module | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The weighted squared error [B] of the prediction for x and z mixed at times t [B]; by another network of the
+        same kind, where one is given."""
+        config, told = self.config.diffusion, {} if scalars is None else {"scalars": scalars}
+        prediction = (net or self.net)(self.scaled(self.path.mix(x, z, t), t), t, *conditions, **told).float()
+        error = (prediction - combine(config.target, self.path, x, z, t)).square().flatten(1).mean(1)
+        return weight(config.weighting, config.target, self.path, t) * error
 
     def scaled(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t scaled to the size that a network likes: 1 / sqrt(a^2 + b^2) (EDM's c_in for unit data; 1 where a path
@@ -149,7 +158,27 @@ class Flow(Prompted):
         for start in range(0, len(request.seeds), request.chunk):
             yield from self._chunk(request, start)
 
+    @torch.inference_mode()
+    def drawn(self, request: Request) -> Tensor:
+        """The x [N, *shape] of all pictures of a request, before they become pictures."""
+        parts = []
+        for start in range(0, len(request.seeds), request.chunk):
+            *_, (end, *_) = self._walk(request, start)
+            parts.append(end)
+        return torch.cat(parts).clone()
+
     def _chunk(self, request: Request, start: int) -> Iterator[Drawn]:
+        for state, x, step, steps in self._walk(request, start):
+            x_t = state
+            if request.preview and step < steps:
+                yield Drawn(start, self.from_x(x[:1]), step, steps, final=False)
+        pictures = self.from_x(x_t)
+        if request.image is not None and request.mask is not None:  # what was to be kept is kept exactly
+            pictures = torch.where(request.mask.to(self.device) > 0, pictures, request.image.to(self.device))
+        yield Drawn(start, pictures, steps, steps, final=True)
+
+    def _walk(self, request: Request, start: int) -> Iterator[tuple[Tensor, Tensor, int, int]]:
+        """(x_t, data guess, step, steps) of one chunk of pictures after each step."""
         seeds = request.seeds[start : start + request.chunk]
         prompts = request.prompts[start : start + request.chunk] or [""] * len(seeds)
         noise = PictureNoise(seeds, self.shape)
@@ -157,7 +186,8 @@ class Flow(Prompted):
         begin = begin if request.noise is None else request.noise[start : start + len(seeds)]
         path, times, solver = self.walked(request), self.times(request), SOLVERS[self.solver(request)]
         evaluations = solver.evaluations(times, path)
-        denoise = self.denoiser(request, prompts, evaluations, times[1:])
+        lands = self.solver(request) == "consistency"  # on the data at each step, and is noised anew
+        denoise = self.denoiser(request, prompts, evaluations, 0 * times[1:] if lands else times[1:])
         x_t = path.b(times[0]) * begin.to(self.device)
         if request.image is not None:
             known = self.to_x(request.image[None]).to(self.device)
@@ -167,13 +197,7 @@ class Flow(Prompted):
         steps = len(times) - 1
         walk = solver.run(denoise, x_t, times, path, lambda: noise().to(self.device))
         for step, (state, x) in enumerate(walk, 1):
-            x_t = state
-            if request.preview and step < steps:
-                yield Drawn(start, self.from_x(x[:1]), step, steps, final=False)
-        pictures = self.from_x(x_t)
-        if request.image is not None and request.mask is not None:  # what was to be kept is kept exactly
-            pictures = torch.where(request.mask.to(self.device) > 0, pictures, request.image.to(self.device))
-        yield Drawn(start, pictures, steps, steps, final=True)
+            yield state, x, step, steps
 
     def times(self, request: Request) -> Tensor:
         """The steps + 1 falling times of a request; from `strength` on where a picture is varied."""

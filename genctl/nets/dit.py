@@ -241,6 +241,11 @@ class DiT(nn.Module):
         x = x.permute(0, last + 4, *range(1, last), last, last + 2, last + 1, last + 3)
         return x.reshape(batch, self.channels, *grid[:-2], grid[-2] * patch, grid[-1] * patch)
 
+    def inner(self) -> list[tuple[nn.Module, int]]:
+        """Layers whose output [B, N, D] serves as features, and D: after a quarter, half, three quarters and all."""
+        places = sorted({max(0, math.ceil(len(self.blocks) * part / 4) - 1) for part in (1, 2, 3, 4)})
+        return [(self.blocks[place], self.config.width) for place in places]
+
     # conditions ------------------------------------------------------------------------------------------------------
     def text_tokens(self, states: Tensor, present: Tensor) -> Tensor:
         """States [B, L, T] and which slots hold text [B, L] -> tokens [B, L, D]; the others get learned vectors."""

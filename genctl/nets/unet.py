@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl.nets import fast
-from genctl.nets.dit import ScalarEmbedding, filled, head_norm, merge, time_features, told
+from genctl.nets.dit import ScalarEmbedding, filled, head_norm, hidden, merge, time_features, told
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Residual(nn.Module):
         self.modulation = nn.Linear(embedding, 2 * outer)
         self.dropout = nn.Dropout(dropout)
         self.skip = nn.Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
+        for kernel in (self.first, self.second):
+            kernel.stacked = 1  # type: ignore[assignment]  # as of `hidden`: a matrix to optimisers that look at whole ones
         for parameter in (*self.second.parameters(), *self.modulation.parameters()):
             nn.init.zeros_(parameter)
 
@@ -66,10 +68,10 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = max(1, channels // head)
         self.norm = group_norm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
-        self.text_kv = nn.Linear(text_width, 2 * channels, bias=False) if text_width else None
+        self.qkv = hidden(channels, channels, 3)
+        self.text_kv = hidden(text_width, channels, 2) if text_width else None
         self.qk_scale = nn.Parameter(torch.ones(2, channels // self.heads))
-        self.out = nn.Linear(channels, channels, bias=False)
+        self.out = hidden(channels, channels)
         nn.init.zeros_(self.out.weight)
 
     def split(self, tokens: Tensor, parts: int) -> Tensor:
@@ -149,6 +151,14 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(width, numbers, 3, padding=1)
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
+
+    def inner(self) -> list[tuple[nn.Module, int]]:
+        """Layers whose output [B, D, H, W] serves as features, and D: the last of each level on the way down, and the
+        middle."""
+        levels = [layer for layer in self.down if isinstance(layer, Level)][
+            self.config.blocks - 1 :: self.config.blocks
+        ]
+        return [*zip(levels, self.config.channels, strict=True), (self.middle[-1], self.config.channels[-1])]
 
     def condition(
         self, t: Tensor, pooled: Tensor | None, present: Tensor | None, scalars: Tensor | None = None

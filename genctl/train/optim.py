@@ -96,7 +96,7 @@ class Muon(torch.optim.Optimizer):
     that one rate serves Muon and AdamW side by side; AdamW's own steps have .2 to .4 (Moonlight, arXiv:2502.16982).
 
     `stacks`: weight [n R, C] -> n, how many matrices it holds above one another (queries, keys, values); each is made
-    orthogonal alone.
+    orthogonal alone. A kernel [R, C, 3, 3] is a matrix [R, 9 C].
     """
 
     def __init__(
@@ -113,9 +113,10 @@ class Muon(torch.optim.Optimizer):
             shapes: dict[tuple[int, int], list[nn.Parameter]] = {}
             for weight in group["params"]:
                 if weight.grad is not None:
-                    shapes.setdefault((weight.shape[0] // self.stacks[weight], weight.shape[1]), []).append(weight)
+                    size = (weight.shape[0] // self.stacks[weight], weight[0].numel())
+                    shapes.setdefault(size, []).append(weight)
             for (height, width), weights in shapes.items():
-                updates = torch.cat([self._momentum(w, group["momentum"]).view(-1, height, width) for w in weights])
+                updates = torch.cat([self._momentum(w, group["momentum"]).reshape(-1, height, width) for w in weights])
                 size = group["lr"] * group["size"] * max(height, width) ** 0.5
                 moves = (size * orthogonal(updates).float()).split([self.stacks[w] for w in weights])
                 for weight, move in zip(weights, moves, strict=True):

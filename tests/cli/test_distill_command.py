@@ -11,6 +11,8 @@ from genctl.cli import shared
 from genctl.cli.main import execute
 from genctl.families.distill import METHODS
 
+SHORT = ["--set", "train.batch=4", "--set", "distill.stages=2", "--set", "distill.teacher_steps=2", "-q"]
+
 
 def test_the_command_line_knows_every_method() -> None:
     assert tuple(METHODS) == shared.METHODS
@@ -19,7 +21,7 @@ def test_the_command_line_knows_every_method() -> None:
 def test_a_student_from_the_command_line(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = str(shape_folder(Path("data"), 1))
     command = ["distill", "--model", "tiny-ldm", "--data", data, "--steps", "2", "--updates", "3", "-o", "runs/fast"]
-    command += ["--set", "train.batch=4", "--set", "distill.stages=2", "-q"]
+    command += SHORT
     assert execute(command) == 0
     assert capsys.readouterr().out.strip() == "runs/fast/model.safetensors"
     said = files.read_header(Path("runs/fast/model.safetensors")).document
@@ -35,11 +37,52 @@ def test_a_student_from_the_command_line(models: Path, capsys: pytest.CaptureFix
     assert files.read_header(Path("runs/fast/model.safetensors")).document["training"]["steps"] == 5
 
 
+@pytest.mark.parametrize("method", ["meanflow", "dmd"])
+def test_without_data_the_teacher_draws(models: Path, capsys: pytest.CaptureFixture[str], method: str) -> None:
+    """From the classes of its configuration, or the prompts that training wrote into its file."""
+    command = ["distill", "--updates", "2", "--method", method, "--pairs", "9", *SHORT]
+    assert execute([*command, "--model", "tiny-rf", "-o", "runs/rf-fast"]) == 0
+    assert execute(["sample", "-m", "runs/rf-fast", "--class", "red", "-s", "1", "-o", "red.png", "-q"]) == 0
+    data = shape_folder(Path("data"), 1)
+    tiny = ["--set", "model.codec=tiny-vae", "--set", "model.net.width=32", "--set", "model.net.depth=1"]
+    tiny += ["--set", "model.net.heads=2", "--set", "train.batch=4", "--set", "model.pixels=32"]
+    assert execute(["train", str(data), "--steps", "2", "-o", "runs/mine", *tiny, "-q"]) == 0
+    said = files.read_header(Path("runs/mine/model.safetensors")).document
+    assert "red circle, plain style" in said["prompts"]
+    assert execute([*command, "--model", "runs/mine", "-o", "runs/mine-fast"]) == 0
+    made = files.read_header(Path("runs/mine-fast/model.safetensors")).document
+    assert made["prompts"] == said["prompts"]
+    assert made["data"]["fingerprint"] == said["data"]["fingerprint"]
+    assert made["teacher"]["pairs"] == (9 if method == "meanflow" else None)
+    finish = ["distill", "--model", "runs/mine", "--method", "dmd", "--updates", "2", *SHORT]
+    assert execute([*finish, "--init", "runs/mine-fast", "-o", "runs/finished"]) == 0
+    assert files.read_header(Path("runs/finished/model.safetensors")).document["training"]["init"] == "mine-fast"
+    capsys.readouterr()
+    for arguments, wanted in (
+        (["--model", "tiny-ldm", "--init", "runs/mine-fast", "--prompts", "p.txt"], "is no student of tiny-ldm"),
+        (["--model", "runs/mine-fast"], "is a student itself; distill its teacher mine"),
+    ):
+        assert execute(["distill", *arguments, "-o", "runs/x"]) == 2
+        assert wanted in capsys.readouterr().err
+
+
+def test_prompts_from_a_file(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("prompts.txt").write_text("red circle\n\nblue square\n")
+    command = ["distill", "--model", "tiny-ldm", "--method", "dmd", "--updates", "2", "-o", "runs/a", *SHORT]
+    assert execute([*command, "--prompts", "prompts.txt"]) == 0
+    capsys.readouterr()
+    Path("empty.txt").write_text("\n")
+    for name in ("empty.txt", "nowhere.txt"):
+        assert execute([*command[: -len(SHORT) - 1], "runs/b", "--prompts", name]) == 3
+        assert name in capsys.readouterr().err
+        assert not Path("runs/b").exists()
+
+
 def test_what_cannot_be_distilled(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = str(shape_folder(Path("data"), 1))
     for arguments, said in (
         (["--model", "tiny-vae", "--data", data], "only flows can be distilled"),
-        (["--model", "tiny-ldm"], "--data: give the pictures"),
+        (["--model", "tiny-ldm"], "give --data DIR or --prompts FILE"),
         (["--model", "tiny-ldm", "--data", data, "--method", "consistence"], 'did you mean "consistency"'),
         (["--model", "tiny-ldm", "--data", data, "--updates", "1", "--set", "model.pixels=3"], "--set section"),
     ):

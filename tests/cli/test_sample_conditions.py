@@ -59,6 +59,32 @@ def test_classes(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert failure(capsys, *SAMPLE, "-m", "tiny-ldm", "--class", "red", "-p", "cat")[0] == 2
 
 
+def test_classes_from_a_file(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = drawing("red.png", "-m", "tiny-rf", "--class", "red", "-s", "1")
+    Path("asked.txt").write_text('red\n{"class": "red", "seed": 1}\n')
+    assert execute([*SAMPLE, "-m", "tiny-rf", "--prompts", "asked.txt", "-s", "1", "-o", "out/"]) == 0
+    files = capsys.readouterr().out.split()
+    assert [Image.open(name).tobytes() for name in files[-2:]] == [alone, alone]
+    execute(["info", files[-1], "--json"])
+    assert json.loads(capsys.readouterr().out)["class"] == "red"
+    code, said = failure(capsys, *SAMPLE, "-m", "tiny-ldm", "--prompts", "asked.txt")
+    assert (code, "tiny-ldm takes no class condition" in said) == (2, True)
+    Path("both.txt").write_text('{"class": "red", "prompt": "cat"}\n')
+    code, said = failure(capsys, *SAMPLE, "-m", "tiny-ldm", "--prompts", "both.txt")
+    assert (code, "line 1: prompt or class" in said) == (3, True)
+
+
+@pytest.mark.parametrize(
+    "option", [("--rescale", ".5"), ("--guidance", "apg"), ("--interval", "0,1"), ("--negative", "a")]
+)
+def test_what_shapes_guidance_is_refused_without_any(
+    models: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    code, said = failure(capsys, *SAMPLE, "-m", "tiny-ldm", "-p", "cat", "--cfg", "1", *option)
+    assert code == 2
+    assert f"{option[0]} has no effect at --cfg 1" in said
+
+
 def test_rules_of_guidance_change_the_picture_and_are_recorded(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,7 +104,7 @@ def test_rules_of_guidance_change_the_picture_and_are_recorded(
 
 def test_a_weaker_model_guides(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = ["-m", "tiny-rf", "--class", "red", "-s", "3", "--interval", "0,1"]
-    alone = drawing("alone.png", *base, "--cfg", "1")
+    alone = drawing("alone.png", *base[:-2], "--cfg", "1")
     assert drawing("itself.png", *base, "--cfg", "3", "--guide", "tiny-rf") == alone  # away from itself: nowhere
     code, said = failure(capsys, *SAMPLE, *base, "--guide", "tiny-ldm")
     assert code == 2

@@ -282,6 +282,19 @@ def test_muon_agrees_with_torchs() -> None:
     assert size(weight - torch.cat(parts)) < 0.02 * size(weight - start)  # both round to bf16, in another order
 
 
+def test_muon_takes_a_kernel_as_a_matrix() -> None:
+    torch.manual_seed(0)
+    kernel = torch.nn.Parameter(torch.randn(8, 4, 3, 3).to(memory_format=torch.channels_last))
+    matrix = torch.nn.Parameter(kernel.detach().contiguous().view(8, 36).clone())
+    optimisers = [Muon({weight: 1}, lr=0.1) for weight in (kernel, matrix)]
+    for _ in range(2):
+        matrix.grad = torch.randn(8, 36)
+        kernel.grad = matrix.grad.view(8, 4, 3, 3).to(memory_format=torch.channels_last)
+        for optimiser in optimisers:
+            optimiser.step()
+    assert torch.allclose(kernel.detach().reshape(8, 36), matrix, atol=1e-3)
+
+
 def test_muon_takes_the_blocks_matrices_and_skips_what_is_not_finite() -> None:
     torch.manual_seed(0)
     net = DiT(DiTConfig(width=32, depth=2, heads=2, text_width=8, text_slots=4), 4)

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from genctl.families.distill.adversarial import Adversarial
 from genctl.families.distill.consistency import Consistency
+from genctl.families.distill.dmd import DMD
 from genctl.families.distill.lesson import DistillConfig, Lesson
 from genctl.families.distill.meanflow import MeanFlow
 from genctl.families.distill.progressive import Progressive
 from genctl.families.distill.reflow import Reflow
 from genctl.families.flow import Flow
 
-METHODS: dict[str, type[Lesson]] = {lesson.name: lesson for lesson in (Consistency, MeanFlow, Progressive, Reflow)}
+METHODS: dict[str, type[Lesson]] = {
+    lesson.name: lesson for lesson in (Consistency, MeanFlow, Progressive, Reflow, DMD, Adversarial)
+}
 
 
-def student_of(teacher: Flow, method: str, steps: int, config: DistillConfig) -> Flow:
-    """A student with the teacher's configuration and weights, told what the method wants, sampled in `steps` steps."""
-    cls = METHODS[method]
-    sampling = replace(teacher.config.sampling, steps=steps, solver=cls.solver)
-    settings = teacher.with_net(teacher.config, scalars=cls.scalars)
+def student_of(teacher: Flow, method: str, steps: int, config: DistillConfig, init: Flow | None = None) -> Flow:
+    """A student with the teacher's configuration and weights, told what the method wants, sampled in `steps` steps. It
+    goes on from an earlier student `init` of the same teacher where there is one, and is told what that one was."""
+    lesson = METHODS[method](teacher, config)
+    if init is not None:
+        lesson.scalars = tuple(dict.fromkeys(init.config.net.scalars + lesson.scalars))
+    sampling = replace(teacher.config.sampling, steps=steps, solver=lesson.solver)
+    settings = teacher.with_net(teacher.config, scalars=lesson.scalars)
     student = type(teacher)(replace(settings, sampling=sampling))
-    student.net.load_state_dict(teacher.net.state_dict(), strict=False)
+    student.net.load_state_dict((init or teacher).net.state_dict(), strict=False)
     student.parts, student.used = teacher.parts, teacher.used
-    student.lesson = cls(teacher, config)
-    student.lesson.begin(student)
+    student.lesson = lesson
+    lesson.begin(student)
     return student.to(teacher.device)

@@ -33,14 +33,21 @@ class DistillConfig:
     most_guidance: float = 8.0
     stages: int = 8  # of a curriculum, where a method has one
     teacher_steps: int = 16  # where a method draws whole samples of the teacher
+    critic_updates: int = 2  # of a second network that learns beside the student, for each of the student's own
+    adversarial: float = 0.5  # the critic's share of the student's gradient, where a method has both
 
 
 class Lesson(nn.Module):
-    """`step` yields losses as a family's training_step does, with the student's network as phase "model"."""
+    """`step` yields losses as a family's training_step does, with the student's network as phase "model".
+
+    A batch has the conditions and x, a picture; where the teacher drew it (source.py) also z, the noise that it drew it
+    from, and the guidance scale.
+    """
 
     name: ClassVar[str]
-    scalars: ClassVar[tuple[str, ...]] = ("guidance",)  # what the student's network is told
+    scalars: tuple[str, ...] = ("guidance",)  # what the student's network is told
     solver: ClassVar[str] = "euler"  # how the student is sampled
+    needs_pictures: ClassVar[bool] = True  # else the conditions are enough
 
     def __init__(self, teacher: Flow, config: DistillConfig) -> None:
         super().__init__()
@@ -72,7 +79,7 @@ class Lesson(nn.Module):
         one = torch.ones(len(z), device=z.device)
         scale = one * (self.config.least_guidance + self.config.most_guidance) / 2
         wanted = self.sample(z, rows, scale)
-        got = guess_of(student, z, one, conditions_of(rows), told(self, scale, 0 * one))
+        got = guess_of(student, z, one, conditions_of(rows), self.told(scale, 0 * one))
         return {"loss": mean_square(got - wanted).mean().sqrt()}
 
     @torch.no_grad()
@@ -93,10 +100,31 @@ class Lesson(nn.Module):
             config.density, draw.strata(), config.density_mean, config.density_std, config.shift, student.path
         )
 
-    def scales(self, draw: Draw) -> Tensor:
-        """Guidance scales [B]."""
+    def scales(self, batch: Batch, draw: Draw) -> Tensor:
+        """Guidance scales [B]: those that the teacher drew the batch at, else drawn here."""
         low, high = self.config.least_guidance, self.config.most_guidance
-        return low + (high - low) * draw.uniform()
+        return batch["scale"] if "scale" in batch else low + (high - low) * draw.uniform()
+
+    def told(self, scale: Tensor, end: Tensor) -> Tensor:
+        """The scalars [B, S] of the student's network."""
+        values = {"guidance": scale * GUIDANCE_UNIT, "end": end}
+        return torch.stack([values[name] for name in self.scalars], 1)
+
+    def drawn(self, student: Flow, batch: Batch, draw: Draw, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """What the student draws [B, ...], with its gradient: the data guess at one of its own steps, drawn for each
+        row, from where its earlier steps led (without gradient). And that step's time [B]."""
+        conditions, config = conditions_of(batch), student.config.sampling
+        times = grid(config.steps, config.shift).to(batch["x"])[:-1]
+        chosen = (draw.uniform() * len(times)).long().clamp(max=len(times) - 1)
+        shape = batch["x"].shape[1:]
+        x_t = at = student.path.b(times[0]) * draw.normal(*shape)
+        scalars = self.told(scale, torch.zeros_like(scale))
+        with torch.no_grad():
+            for k, (t, s) in enumerate(pairwise(times), 1):
+                x = guess_of(student, at, t.expand(len(at)), conditions, scalars)
+                at = student.path.mix(x, draw.normal(*shape), s.expand(len(at)))
+                x_t = torch.where(like(chosen >= k, x_t), at, x_t)
+        return guess_of(student, x_t, times[chosen], conditions, scalars), times[chosen]
 
     @torch.no_grad()
     def guess(self, x_t: Tensor, t: Tensor, batch: Batch, scale: Tensor) -> Tensor:
@@ -142,12 +170,6 @@ def remix(model: Flow, x_t: Tensor, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
     t, s = like(t, x_t), like(s, x_t)
     z = (x_t - model.path.a(t) * x) / model.path.b(t)
     return model.path.a(s) * x + model.path.b(s) * z
-
-
-def told(lesson: Lesson, scale: Tensor, end: Tensor) -> Tensor:
-    """The scalars [B, S] of a student's network."""
-    values = {"guidance": scale * GUIDANCE_UNIT, "end": end}
-    return torch.stack([values[name] for name in lesson.scalars], 1)
 
 
 def mean_square(error: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
     u(x_t, t, r) = 1 / (t - r) times the integral of v from r to t        x_r = x_t - (t - r) u
     differentiated by t along the ODE:   u = v - (t - r) d/dt u,     d/dt u = v . grad_x u + du/dt
 
-The total derivative is a central difference along (v, 1) in float32: two forwards without gradient, no forward-mode
-derivative, any attention kernel. Linear path.
+The teacher's own pairs of noise and picture, where the batch has them, take its place: their straight lines hardly
+cross, so v = z - x (Re-MeanFlow, arXiv:2511.23342). The total derivative is a central difference along (v, 1) in
+float32: two forwards without gradient, no forward-mode derivative, any attention kernel. Linear path.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 from genctl.diffusion.path import like
 from genctl.draws import Draw
 from genctl.families.base import Losses
-from genctl.families.distill.lesson import Batch, Lesson, conditions_of, guess_of, mean_square, told
+from genctl.families.distill.lesson import Batch, Lesson, conditions_of, guess_of, mean_square
 from genctl.families.flow import Flow
 
 STEP = 5e-3  # of t, in the central difference
@@ -32,12 +33,12 @@ class MeanFlow(Lesson):
         first, second = self.times(student, draw), self.times(student, draw)
         t, r = torch.maximum(first, second), torch.minimum(first, second)
         r = torch.where(draw.uniform() < SAME, t, r)
-        scale, z = self.scales(draw), draw.normal(*x.shape[1:])
+        scale, z = self.scales(batch, draw), batch.get("z", draw.normal(*x.shape[1:]))
         x_t = student.path.mix(x, z, t)
-        v = (x_t - self.guess(x_t, t, batch, scale)) / like(t, x)
+        v = z - x if "z" in batch else (x_t - self.guess(x_t, t, batch, scale)) / like(t, x)
 
         def average(at: Tensor, time: Tensor) -> Tensor:
-            guess = guess_of(student, at, time, conditions, told(self, scale, r))
+            guess = guess_of(student, at, time, conditions, self.told(scale, r))
             return (at - guess) / like(time, at)
 
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):

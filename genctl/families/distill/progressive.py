@@ -2,6 +2,8 @@
 
 The run is cut into stages of equal length; a stage of N steps learns to do in one DDIM step what its teacher does in
 two, on the grid of N steps, and the next stage's teacher is this stage's student: N = 2^(stages - 1), ..., 4, 2, 1.
+The student is told where a step ends, so that a step of N and one of 2N do not contradict each other; a share of each
+stage keeps alive what the stage before had learnt.
 """
 
 from __future__ import annotations
@@ -23,13 +25,15 @@ from genctl.families.distill.lesson import (
     guess_of,
     mean_square,
     remix,
-    told,
-)  # fmt: skip
+)
 from genctl.families.flow import Flow
+
+KEPT = 0.25  # share of rows on the grid of the stage before
 
 
 class Progressive(Lesson):
     name = "progressive"
+    scalars = ("guidance", "end")
 
     def __init__(self, teacher: Flow, config: DistillConfig) -> None:
         super().__init__(teacher, config)
@@ -45,26 +49,28 @@ class Progressive(Lesson):
             self.before.load_state_dict(student.net.state_dict())
             self.stage.fill_(stage)
         steps = 2 ** (self.config.stages - 1 - stage)
-        x, scale = batch["x"], self.scales(draw)
-        scalars = told(self, scale, torch.zeros_like(scale))
-        index = (draw.strata() * steps).long().clamp(max=steps - 1)
-        t, middle, s = (self.grid(index.float(), offset, steps) for offset in (1.0, 0.5, 0.0))
+        x, scale, kept = batch["x"], self.scales(batch, draw), draw.uniform() < KEPT
+        count = torch.where(kept, 2 * steps, steps)
+        index = torch.minimum((draw.strata() * count).floor(), count - 1)
+        t, middle, s = (self.grid((index + offset) / count) for offset in (1.0, 0.5, 0.0))
         x_t = student.path.mix(x, draw.normal(*x.shape[1:]), t)
         with torch.no_grad():
-            x_m = remix(student, x_t, self.older(student, x_t, t, batch, scale, scalars), t, middle)
-            x_s = remix(student, x_m, self.older(student, x_m, middle, batch, scale, scalars), middle, s)
+            first = self.older(student, x_t, t, torch.where(kept, s, middle), batch, scale)
+            x_m = remix(student, x_t, first, t, middle)
+            x_s = remix(student, x_m, self.older(student, x_m, middle, s, batch, scale), middle, s)
             ratio = like(student.path.b(s) / student.path.b(t), x)
-            wanted = (x_s - ratio * x_t) / (like(student.path.a(s), x) - ratio * like(student.path.a(t), x))
-        error = mean_square(guess_of(student, x_t, t, conditions_of(batch), scalars) - wanted)
+            both = (x_s - ratio * x_t) / (like(student.path.a(s), x) - ratio * like(student.path.a(t), x))
+            wanted = torch.where(like(kept, x), first, both)
+        error = mean_square(guess_of(student, x_t, t, conditions_of(batch), self.told(scale, s)) - wanted)
         weight = torch.exp(student.path.log_snr(t)).clamp(min=1, max=100)  # truncated SNR, the paper's
         yield "model", (weight * error).mean(), {"error": error.mean().sqrt(), "steps": torch.as_tensor(float(steps))}
 
-    def grid(self, index: Tensor, offset: float, steps: int) -> Tensor:
-        """The time at the noisy end (offset 1), in the middle or at the clean end of each step [B]."""
-        return shift((index + offset) / steps, self.teacher.config.sampling.shift)
+    def grid(self, even: Tensor) -> Tensor:
+        """Times of even ones."""
+        return shift(even, self.teacher.config.sampling.shift)
 
-    def older(self, student: Flow, x_t: Tensor, t: Tensor, batch: Batch, scale: Tensor, scalars: Tensor) -> Tensor:
-        """The data guess of the teacher in the first stage, of the last stage's student afterwards."""
+    def older(self, student: Flow, x_t: Tensor, t: Tensor, end: Tensor, batch: Batch, scale: Tensor) -> Tensor:
+        """The data guess for a step from t to `end`: the teacher's, in later stages the last student's."""
         if not int(self.stage):
             return self.guess(x_t, t, batch, scale)
-        return guess_of(student, x_t, t, conditions_of(batch), scalars, self.before)
+        return guess_of(student, x_t, t, conditions_of(batch), self.told(scale, end), self.before)

@@ -1,0 +1,82 @@
+"""Consistency with a critic (arXiv:2310.02279): the student's guesses, noised, should look to the teacher's own
+features as real pictures do (arXiv:2403.12015).
+
+    critic    hinge loss of small heads on the teacher's inner layers, at x_s = a(s) x + b(s) z, under the condition
+    student   the consistency loss, and the critic's opinion of the same guess at a fixed share of its gradient
+
+What counts as real is the batch's x: pictures of the data set, or the teacher's own where it drew the batch, which have
+the guidance scale's look. Also a finisher for the student of another method.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genctl.diffusion.path import like
+from genctl.draws import Draw
+from genctl.families.base import Losses
+from genctl.families.distill.consistency import Consistency
+from genctl.families.distill.lesson import Batch, DistillConfig, conditions_of
+from genctl.families.flow import GUIDANCE_UNIT, Flow
+from genctl.nets.dit import ScalarEmbedding
+
+WIDTH = 128
+
+
+class Head(nn.Module):
+    """Features [B, N, D] or [B, D, H, W], numbers [B, 2] that it is told -> an opinion [B, N] of each place."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(features, WIDTH), nn.Linear(WIDTH, 1)
+        self.numbers = nn.ModuleList(ScalarEmbedding(WIDTH) for _ in range(2))
+
+    def forward(self, features: Tensor, numbers: Tensor) -> Tensor:
+        tokens = features.flatten(2).transpose(1, 2) if features.ndim == 4 else features
+        tokens = F.rms_norm(tokens, tokens.shape[-1:], eps=1e-6)
+        c = torch.stack([embed(numbers[:, i]) for i, embed in enumerate(self.numbers)]).sum(0)
+        return self.last(F.silu(self.first(tokens) + c[:, None]))[..., 0]
+
+
+class Adversarial(Consistency):
+    name = "adversarial"
+
+    def __init__(self, teacher: Flow, config: DistillConfig) -> None:
+        super().__init__(teacher, config)
+        self.heads = nn.ModuleList(Head(width) for _, width in teacher.net.inner())  # type: ignore[operator]
+
+    def phases(self) -> dict[str, nn.Module]:
+        return {"critic": self.heads}
+
+    def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
+        distance, guess, scale, figures = self.distance(student, batch, draw, progress)
+        real, z = batch["x"], draw.normal(*batch["x"].shape[1:])
+        s = torch.sigmoid(torch.special.ndtri(draw.strata().clamp(1e-4, 1 - 1e-4)))  # as likely as in training
+        both = torch.cat([real, guess.detach()])
+        on_real, on_fake = self.opinions(both, z.repeat(2, *[1] * (z.ndim - 1)), s, batch, scale).chunk(2)
+        critic = F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()
+        yield "critic", critic, {}
+        opinion = -self.opinions(guess, z, s, batch, scale).mean()
+        ours, theirs = (torch.autograd.grad(loss, guess, retain_graph=True)[0].norm() for loss in (distance, opinion))
+        share = self.config.adversarial * ours / theirs.clamp(min=1e-8)
+        yield "model", distance + share.detach() * opinion, figures | {"opinion": -opinion}
+
+    def opinions(self, x: Tensor, z: Tensor, s: Tensor, batch: Batch, scale: Tensor) -> Tensor:
+        """What the heads think [B, M] of pictures x [B, ...], noised to s; the batch's conditions are repeated as often
+        as x holds the batch."""
+        times = len(x) // len(scale)
+        s, scale = s.repeat(times), scale.repeat(times)
+        conditions = [part.repeat(times, *[1] * (part.ndim - 1)) for part in conditions_of(batch)]
+        found: list[Tensor] = []
+        layers = [layer for layer, _ in self.teacher.net.inner()]  # type: ignore[operator]
+        hooks = [layer.register_forward_hook(lambda _m, _i, out: found.append(out)) for layer in layers]
+        try:
+            x_s = like(self.teacher.path.a(s), x) * x + like(self.teacher.path.b(s), x) * z
+            self.teacher.net(self.teacher.scaled(x_s, s), s, *conditions)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        numbers = torch.stack([s, scale * GUIDANCE_UNIT], 1)
+        return torch.cat([head(part.float(), numbers) for head, part in zip(self.heads, found, strict=True)], 1).float()

@@ -1,0 +1,65 @@
+"""Distribution matching distillation (arXiv:2311.18828, 2405.14867): the student's pictures, noised, should be as
+likely under the teacher as under a second flow that learns the student's own pictures all the while.
+
+    x = student(x_t)         x_s = a(s) x + b(s) z
+    gradient of KL(student || teacher) by x   ~   fake(x_s) - teacher(x_s)      (data guesses)
+
+The second flow is told at which of the student's steps a picture was made: each step has to draw all that the teacher
+draws, not a part of it.
+
+Of the data only the conditions are used. A student of several steps learns each of them from where its own earlier
+steps lead, so that training and sampling see the same x_t. Also a finisher: it sharpens the student of another method.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from genctl.diffusion.path import like
+from genctl.draws import Draw
+from genctl.families.base import Losses
+from genctl.families.distill.lesson import Batch, DistillConfig, Lesson, conditions_of, guess_of, mean_square
+from genctl.families.flow import GUIDANCE_UNIT, Flow
+
+LEAST, MOST = 0.02, 0.98  # t at which student and teacher are compared
+
+
+class DMD(Lesson):
+    name = "dmd"
+    solver = "consistency"
+    needs_pictures = False
+
+    def __init__(self, teacher: Flow, config: DistillConfig) -> None:
+        super().__init__(teacher, config)
+        self.fake: nn.Module
+
+    def begin(self, student: Flow) -> None:
+        config = student.with_net(student.config, scalars=("guidance", "end"))
+        self.fake = type(student)(config).net
+        self.fake.load_state_dict(self.teacher.net.state_dict(), strict=False)
+
+    def phases(self) -> dict[str, nn.Module]:
+        return {"fake": self.fake}
+
+    def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
+        scale, conditions = self.scales(batch, draw), conditions_of(batch)
+        for _ in range(self.config.critic_updates):
+            with torch.no_grad():
+                x, made_at = self.drawn(student, batch, draw, scale)
+            t, z = self.times(student, draw), draw.normal(*x.shape[1:])
+            yield "fake", student.error(x, z, t, conditions, numbers(scale, made_at), self.fake).mean(), {}
+        x, made_at = self.drawn(student, batch, draw, scale)
+        s = LEAST + (MOST - LEAST) * draw.strata()
+        with torch.no_grad():
+            x_s = student.path.mix(x, draw.normal(*x.shape[1:]), s)
+            real = self.guess(x_s, s, batch, scale)
+            fake = guess_of(student, x_s, s, conditions, numbers(scale, made_at), self.fake)
+            size = (x - real).abs().flatten(1).mean(1)
+            pull = (fake - real) / like(size.clamp(min=1e-3), x)
+        yield "model", 0.5 * mean_square(x - (x - pull).detach()).mean(), {"pull": pull.square().mean().sqrt()}
+
+
+def numbers(scale: Tensor, made_at: Tensor) -> Tensor:
+    """What the second flow is told [B, 2]."""
+    return torch.stack([scale * GUIDANCE_UNIT, made_at], 1)
