@@ -1,10 +1,11 @@
 """The same minutes, data and size given to diffusers' UNet2DModel with its DDPM training, and to `train --model rf`.
 
-python examples/bench/unet.py pictures/ --minutes 10 --pixels 32        (needs the extra `peer`)
+python examples/bench/unet.py /usr/share/datasets/fashion-mnist --minutes 10 --pixels 28        (needs the extra `peer`)
 
 The peer is trained as in diffusers' example train_unconditional.py: predicted noise, 1,000 linear betas, AdamW at 1e-4
 (and at genctl's rate), cosine schedule with warm-up, EMA; under bf16 autocast like genctl. It samples by DDIM with as
-many evaluations as ours. Frechet and kernel distance of each by the same extractor, against the same pictures.
+many evaluations as ours. Frechet and kernel distance of each by the same extractor, against the same pictures; the
+weights that it trains stay in the run folder, for `genctl eval RUN pictures/ --bpd`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.families.base import load as load_model
 from genctl.metrics.samples import distances, draw_like
 
-WIDTHS = {32: (64, 128), 64: (64, 96, 160)}
+WIDTHS = {28: (64, 128), 32: (64, 128), 64: (64, 96, 160)}
 BATCH = 64
 
 
@@ -90,28 +91,38 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--pixels", type=int, default=32, choices=WIDTHS)
-    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--count", type=int, default=1000, help="pictures to draw")
+    parser.add_argument("--against", type=int, default=8000, help="real pictures to compare with, at most")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-4, 1e-3])
     parser.add_argument("--run", type=Path, default=Path("runs/bench-rf"))
     arguments = parser.parse_args()
     torch.manual_seed(0)
     pictures = load(arguments.data, arguments.pixels, DataConfig())
-    training = pictures.split(False)
-    preset = {32: "cpu32", 64: "cpu"}[arguments.pixels]
+    training, compared = pictures.split(False), pictures.spread(arguments.against)
+    preset = "cpu" if arguments.pixels == 64 else "cpu32"
     command = [sys.executable, "-m", "genctl", "train", "--model", "rf", str(arguments.data), "--preset", preset]
-    command += ["--set", "model.condition=none", "--minutes", str(arguments.minutes), "-o", str(arguments.run)]
+    command += [
+        "--set",
+        f"model.pixels={arguments.pixels}",
+        "--set",
+        "model.condition=none",
+        "--minutes",
+        str(arguments.minutes),
+        "-o",
+        str(arguments.run),
+    ]
     subprocess.run(command, check=True)
     ours = load_model(str(arguments.run))
     request = {"steps": arguments.steps, "solver": "euler"}
     made = draw_like(ours, training, arguments.count, request, lambda done, total: None)
-    rows = {"genctl rf": (sum(p.numel() for p in ours.net.parameters()), distances(ours, made, pictures))}
+    rows = {"genctl rf": (sum(p.numel() for p in ours.net.parameters()), distances(ours, made, compared))}
     for rate in arguments.rates:
         net = peer(arguments.pixels)
         trained = train_peer(net, training, arguments.minutes, rate)
         made = sample_peer(trained, arguments.count, arguments.pixels, arguments.steps)
         size = sum(p.numel() for p in net.parameters())
-        rows[f"diffusers UNet2DModel, {rate:g}"] = (size, distances(ours, made, pictures))
+        rows[f"diffusers UNet2DModel, {rate:g}"] = (size, distances(ours, made, compared))
     for name, (size, found) in rows.items():
         print(json.dumps({"model": name, "parameters": size} | found))
 

@@ -44,12 +44,10 @@ class DMD(Lesson):
 
     def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
         scale, conditions = self.scales(batch, draw), conditions_of(batch)
-        for _ in range(self.config.critic_updates):
-            with torch.no_grad():
-                x, made_at = self.drawn(student, batch, draw, scale)
-            t, z = self.times(student, draw), draw.normal(*x.shape[1:])
-            yield "fake", student.error(x, z, t, conditions, numbers(scale, made_at), self.fake).mean(), {}
         x, made_at = self.drawn(student, batch, draw, scale)
+        for _ in range(self.config.critic_updates):
+            t, z = self.times(student, draw), draw.normal(*x.shape[1:])
+            yield "fake", student.error(x.detach(), z, t, conditions, numbers(scale, made_at), self.fake).mean(), {}
         s = LEAST + (MOST - LEAST) * draw.strata()
         with torch.no_grad():
             x_s = student.path.mix(x, draw.normal(*x.shape[1:]), s)
