@@ -3,7 +3,7 @@
 python examples/bench/students.py ldm-fast ldm data/emoji --most 120 [--curve]
 
 As many held-out as trained (concept, style) pairs are drawn, `--most` of each; retrieval is over both, distances are to
-all training pictures. Seconds are of one picture's denoising without the codec, the median of nine after a warm-up.
+all training pictures. Seconds are of one picture without the codec's part, the median of nine after a warm-up.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from genctl.config import build
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.families.base import Request
 from genctl.families.base import load as load_model
@@ -68,7 +69,8 @@ def main() -> None:
     assert isinstance(teacher, Flow)
     for model in (student, teacher):
         model.prepare()
-    judge = Judge(load(arguments.data, teacher.pixels, DataConfig()), arguments.most)
+    settings = build(DataConfig, teacher.info.get("data", {}).get("settings", {}))
+    judge = Judge(load(arguments.data, teacher.pixels, settings), arguments.most)
     print("| model | steps | retrieval top-1 / top-5 | Frechet / kernel x 1000 | seconds |")
     print("| --- | --- | --- | --- | --- |", flush=True)
     for name, model, steps in [*(("student", student, n) for n in (1, 2, 4)),

@@ -13,7 +13,7 @@ import typer
 
 from genctl import __version__, config, files, hub
 from genctl.cli import shared
-from genctl.cli.train import facts_of, fit, sources, training_facts
+from genctl.cli.train import default_preset, facts_of, fit, sources, training_facts
 from genctl.errors import InputError, UsageError
 from genctl.train.run import Run
 
@@ -27,7 +27,12 @@ PAIRS, HELD_PAIRS = 4096, 64  # that the teacher draws where no data are given, 
 def distill(
     model: shared.Model = "ldm",
     steps: Annotated[int, typer.Option(help="That the student draws in, unless told otherwise.", min=1, max=64)] = 1,
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(shared.METHODS)}.")] = "consistency",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help=f"One of {', '.join(shared.METHODS)} (default: consistency; of data-predicting teachers, meanflow)."
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Pictures as in training; without, the teacher's own from the prompts in its file."),
@@ -41,7 +46,9 @@ def distill(
     ] = None,
     init: Annotated[str | None, typer.Option(help="Go on from this earlier student of the same teacher.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder (default runs/MODEL-fast).")] = None,
-    preset: Annotated[str, typer.Option(help="Settings to begin from: cpu or gpu.")] = "cpu",
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to begin from: cpu or gpu (default: gpu if there is one).")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Train for so long, over all resumes.", min=0.0)] = None,
     updates: Annotated[int | None, typer.Option(help="Train for so many steps.", min=1)] = None,
     sets: Annotated[
@@ -55,7 +62,8 @@ def distill(
     quiet: shared.Quiet = False,
 ) -> None:
     """Make a fast student of a trained flow: genctl distill --model ldm --steps 1. Run it again to resume."""
-    shared.one_of("--method", method, shared.METHODS)
+    if method is not None:
+        shared.one_of("--method", method, shared.METHODS)
     if minutes is not None and updates is not None:
         raise UsageError("--minutes or --updates, not both")
     if data is not None and prompts is not None:
@@ -67,13 +75,16 @@ def distill(
         raise UsageError(
             f"{model} is a student itself; distill its teacher {document['teacher']['name']}, --init {model}"
         )
+    method = method or ("meanflow" if document["config"]["diffusion"]["target"] == "x" else "consistency")
+    if pairs is not None and method == "dmd":
+        raise UsageError("--pairs has no effect on --method dmd, which learns from prompts alone; leave it out")
     if init is not None:
         path = hub.resolve(model)
         taught_by = shared.describe(init)[1].get("teacher", {})
         if taught_by.get("sha256") != hub.weights_sha256(path, files.read_header(path)):
             raise UsageError(f"--init {init}: is no student of {model}")
     texts = None if data is not None else _prompts(document, model, prompts)
-    values = config.load_preset("distill", preset)
+    values = config.load_preset("distill", preset or default_preset("distill", device))
     values = config.merge(
         {key: part for key, part in values.items() if key not in shared.METHODS}, values.get(method, {})
     )
@@ -82,7 +93,7 @@ def distill(
     for text in sets or []:
         values = config.merge(values, config.parse_override(text))
     for section in values:
-        shared.one_of("--set section", section, ("train", "data", "distill"))
+        shared.one_of("--set section", section, ("train", "data", "distill") if data else ("train", "distill"))
     shown = Path(model).stem if hub.path_like(model) else model
     run = Run(output or Path("runs") / f"{shown}-fast")
     run.check()
@@ -91,6 +102,8 @@ def distill(
 
 def _prompts(document: dict[str, Any], model: str, file: Path | None) -> list[str]:
     """What to ask the teacher for. Raises UsageError where nothing says."""
+    if file is not None and not {"class", "text"} & set(document["can"]):
+        raise UsageError(f"--prompts: {model} takes no condition; leave it out")
     if file is not None:
         try:
             lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -98,6 +111,9 @@ def _prompts(document: dict[str, Any], model: str, file: Path | None) -> list[st
             raise InputError(f"{file}: {getattr(error, 'strerror', None) or 'is no text file'}") from None
         if not lines:
             raise InputError(f"{file}: holds no prompt")
+        if "class" in document["can"]:
+            for line in lines:
+                shared.one_of(f"{file}:", line, document["config"]["classes"])
         return lines
     if "class" in document["can"]:
         return list(document["config"]["classes"])
@@ -171,8 +187,14 @@ def _drawn(
     """Sources of the teacher's own pictures, or of prompts alone."""
     from genctl.families.distill.source import Drawn
 
-    if pairs is not None:
-        shared.remark(f"the teacher draws {pairs:,} pictures first (kept in the cache)", quiet)
-    count = pairs or len(prompts)
-    made = Drawn(teacher, prompts, count, settings, pairs is not None, "training", shared.counter(quiet))
+    count, show, begun = pairs or len(prompts), shared.counter(quiet), False
+
+    def report(done: int, total: int) -> None:
+        nonlocal begun
+        if not begun:
+            shared.remark(f"the teacher draws {total - done:,} pictures first (kept in the cache)", quiet)
+        begun = True
+        show(done, total)
+
+    made = Drawn(teacher, prompts, count, settings, pairs is not None, "training", report)
     return made, Drawn(teacher, prompts, HELD_PAIRS, settings, False, "held out")

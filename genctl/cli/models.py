@@ -12,6 +12,8 @@ from genctl import files, hub
 from genctl.cli import shared
 from genctl.errors import GenctlError
 
+SHOWN = 5  # prompts of a model file, of which --json has all
+
 
 def models(as_json: shared.Json = False) -> None:
     """List the models that can be named: shipped, in GENCTL_MODELS, in ./runs (by path where a name is taken)."""

@@ -54,7 +54,7 @@ def train(
     shared.one_of("--model", model, TRAINABLE)
     if minutes is not None and steps is not None:
         raise UsageError("--minutes or --steps, not both")
-    values = _values(model, preset or _default_preset(model, device), minutes, steps, sets or [])
+    values = _values(model, preset or default_preset(model, device), minutes, steps, sets or [])
     if print_config:
         resolved = dict(zip(("model", "train", "data"), map(config.to_dict, _configs(model, values)), strict=True))
         print(json.dumps(resolved, indent=1))
@@ -66,7 +66,7 @@ def train(
     _train(model, values, data, run, init, seed, threads, override, device, quiet)
 
 
-def _default_preset(family: str, device: str) -> str:
+def default_preset(family: str, device: str) -> str:
     wanted = "cpu" if shared.device_of(device).type == "cpu" else "gpu"
     return wanted if wanted in config.presets(family) else "cpu"
 
@@ -100,8 +100,6 @@ def _train(
     model_config, train_config, data_config = _configs(name, values)
     model_config = cls.settled(model_config)
     check(train_config)
-    if not (train_config.steps or train_config.minutes):
-        raise UsageError("say how long: --minutes M or --steps N")
     place = shared.device_of(device)
     _check_buildable(cls, model_config)  # before the data are read, which takes its time
     keep_memory()
@@ -234,9 +232,10 @@ def facts_of(model: Family, pictures: Pictures, folder: Path, document: dict[str
     data = {"pictures": len(pictures), "fingerprint": pictures.fingerprint, "settings": settings, "attribution": text}
     facts = training_facts(document) | {"data": data}
     if "text" in model.can:
-        prompts = list(dict.fromkeys(prompt_of(model, entry) for entry in pictures.split(False).entries))
+        said = (prompt_of(model, entry) for entry in pictures.split(False).entries)
+        prompts = list(dict.fromkeys(filter(None, said)))
         count = min(len(prompts), MOST_PROMPTS)
-        facts["prompts"] = [prompts[index * len(prompts) // count] for index in range(count) if prompts[0]]
+        facts["prompts"] = [prompts[index * len(prompts) // count] for index in range(count)]
     return facts
 
 

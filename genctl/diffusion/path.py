@@ -102,7 +102,7 @@ PATHS: dict[str, Path] = {
         ),
         Path(
             "cosine",
-            a=lambda t: torch.cos(HALF_PI * t),
+            a=lambda t: torch.sin(HALF_PI * (1 - t)),  # cos(pi t / 2), and 0 at t = 1 where that rounds below
             b=lambda t: torch.sin(HALF_PI * t),
             da=lambda t: -HALF_PI * torch.sin(HALF_PI * t),
             db=lambda t: HALF_PI * torch.cos(HALF_PI * t),

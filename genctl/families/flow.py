@@ -93,13 +93,15 @@ class Flow(Prompted):
     # training --------------------------------------------------------------------------------------------------------
     def training_step(self, batch: dict[str, Tensor], draw: Draw, progress: float) -> Losses:
         if self.lesson is not None:
-            yield from self.lesson.step(self, batch, draw, progress)
+            yield from self.lesson.step(self, self._some_without(batch, draw), draw, progress)
             return
-        dropped = draw.uniform(1)
-        if "present" in batch:
-            batch = batch | {"present": batch["present"] & (dropped >= self.config.diffusion.condition_dropout)}
-        loss, figures = self._loss(batch, draw)
+        loss, figures = self._loss(self._some_without(batch, draw), draw)
         yield "model", loss, figures
+
+    def _some_without(self, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
+        """The batch with the conditions of a few rows left out; not where the teacher drew it by its conditions."""
+        kept = draw.uniform(1) >= self.config.diffusion.condition_dropout
+        return batch | {"present": batch["present"] & kept} if "present" in batch and "z" not in batch else batch
 
     def _loss(self, batch: dict[str, Tensor], draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
         config, x = self.config.diffusion, batch["x"]
@@ -239,9 +241,21 @@ class Flow(Prompted):
         scale = config.guidance_scale if request.guidance_scale is None else request.guidance_scale
         if request.guide is None and not self._has_condition(request):
             scale = 1.0  # nothing to guide by
+        if self.taught:
+            asked = {"negative": request.negative, "also": request.also, "guide": request.guide,
+                     "guidance": request.guidance != "cfg", "rescale": request.rescale,
+                     "interval": request.guidance_interval}  # fmt: skip
+            for name, value in asked.items():
+                if value:
+                    raise UsageError(f"--{name}: a student has learnt its guidance, of which --cfg is the scale alone")
         interval = request.guidance_interval or config.guidance_interval
         weights = (1.0, *(share for _, share in request.also))
         return guide.Guidance(scale, interval, request.guidance, request.rescale, weights)
+
+    @property
+    def taught(self) -> bool:
+        """Whether this is a student, which is told its guidance scale and may leap along the ODE."""
+        return bool(self.config.net.scalars)
 
     @staticmethod
     def _has_condition(request: Request) -> bool:
@@ -254,8 +268,9 @@ class Flow(Prompted):
         """The guided denoiser of one chunk of pictures, at the times where a solver will evaluate it, and where each
         step ends. A student that is told the guidance scale needs no unconditional half."""
         guidance, count = self.guidance(request), len(prompts)
-        told = self.told(guidance.scale, evaluations, ends)
-        if "guidance" in self.config.net.scalars:
+        path = self.walked(request)
+        told = self.told(guidance.scale, evaluations, None if ends is None else self.own_times(path, ends)[0])
+        if self.taught:
             guidance = replace(guidance, scale=1.0)
         rows: list[str | Blend] = [*prompts, *(text for text, _ in request.also for _ in range(count))]
         needs = request.guide is None and (guidance.scale != 1 or len(request.also) > 0)
@@ -272,7 +287,6 @@ class Flow(Prompted):
             def guesses(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
                 return own(x_t, k, every) + (weak(x_t, k, False) if every else [])
 
-        path = self.walked(request)
         judged, _ = self.own_times(path, evaluations)
         return guide.guided(guesses, guidance, path, evaluations.to(self.device, torch.float32), judged)
 
@@ -353,6 +367,7 @@ class Flow(Prompted):
     def invert(self, pictures: Tensor, prompt: str = "", steps: int | None = None) -> Tensor:
         """The noise [B, *shape] that would become these pictures [B, 3, H, W]: the probability-flow ODE followed from
         data to noise by Heun's method, unguided, in float32 (arXiv:2105.05233, section F: DDIM inversion)."""
+        self._refuse_inversion()
         ends = []
         for picture in pictures.split(1):  # alone: rounding may depend on the batch
             times = self._inner_times(steps).flip(0)
@@ -363,9 +378,14 @@ class Flow(Prompted):
     @torch.inference_mode()
     def from_noise(self, noise: Tensor, prompt: str = "", steps: int | None = None) -> Tensor:
         """Pictures [B, 3, H, W] of noise [B, *shape]: the same way back, so that little but rounding is lost."""
+        self._refuse_inversion()
         times = self._inner_times(steps)
         ends = [self._follow(self.path.b(times[0]) * one.to(self.device), times, prompt) for one in noise.split(1)]
         return self.from_x(torch.cat(ends) / self.path.a(times[-1])).float()
+
+    def _refuse_inversion(self) -> None:
+        if self.taught:
+            raise UsageError("a student knows no way back to noise; its teacher does")
 
     def _inner_times(self, steps: int | None) -> Tensor:
         least = self.path.from_log_snr(torch.tensor(DATA_END, dtype=torch.float64)).clamp(min=0)
@@ -384,7 +404,8 @@ class Flow(Prompted):
         facts |= {"spacing": request.spacing, "shift": request.shift}
         guidance = self.guidance(request)
         if guidance.scale != 1 or self._has_condition(request):
-            facts |= {"guidance_scale": guidance.scale, "guidance_interval": list(guidance.interval)}
+            facts |= {"guidance_scale": guidance.scale}
+            facts |= {} if self.taught else {"guidance_interval": list(guidance.interval)}
             facts |= {"negative": request.negative, "guidance": guidance.method, "rescale": guidance.rescale or None}
         if request.also:
             facts["also"] = [list(pair) for pair in request.also]

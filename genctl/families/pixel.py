@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from genctl.families.flow import Flow
@@ -11,6 +13,11 @@ class PixelFlow(Flow):
     """A flow whose x is the picture itself, so that its codes are noise."""
 
     spaces = ("noise",)
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        if self.taught:  # and knows no way back to noise
+            self.can = self.can - {"encode", "decode"}  # type: ignore[misc]
 
     def to_x(self, pictures: Tensor) -> Tensor:
         return pictures

@@ -38,6 +38,8 @@ def bits(
     """
     if not isinstance(model, Flow) or model.shape != (3, model.pixels, model.pixels):
         raise UsageError(f"--bpd: a {model.name} model gives pictures no density; flows in pixel space do (rf)")
+    if model.taught:
+        raise UsageError("--bpd: a student follows no ODE; its teacher does")
     held = pictures.split(True)
     chosen = held if len(held) else pictures
     rows = torch.randperm(len(chosen), generator=generator("bits"))[:most].tolist()

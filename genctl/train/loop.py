@@ -270,7 +270,7 @@ class Trainer:
             draw = Draw(draws.address("held out noise", index), len(chunk), self.model.device)
             for key, value in self.model.validation_loss(batch, draw).items():
                 sums[key] = sums.get(key, 0.0) + float(value) * len(chunk) / len(rows)
-        return {key: round(value, 5) for key, value in sums.items()}
+        return {key: round(value, 5) for key, value in sums.items() if math.isfinite(value)}
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

@@ -40,6 +40,8 @@ class TrainConfig:
 
 def check(config: TrainConfig) -> None:
     """Raise UsageError for values that cannot train."""
+    if not (config.steps or config.minutes):
+        raise UsageError("say how long: train.minutes or train.steps, above 0")
     for name in ("batch", "parts", "log_steps"):
         if getattr(config, name) < 1:
             raise UsageError(f"train.{name} is {getattr(config, name)}; it wants 1 or more")

@@ -40,7 +40,8 @@ def test_a_student_from_the_command_line(models: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize("method", ["meanflow", "dmd"])
 def test_without_data_the_teacher_draws(models: Path, capsys: pytest.CaptureFixture[str], method: str) -> None:
     """From the classes of its configuration, or the prompts that training wrote into its file."""
-    command = ["distill", "--updates", "2", "--method", method, "--pairs", "9", *SHORT]
+    command = ["distill", "--updates", "2", "--method", method, *SHORT]
+    command += ["--pairs", "9"] * (method == "meanflow")
     assert execute([*command, "--model", "tiny-rf", "-o", "runs/rf-fast"]) == 0
     assert execute(["sample", "-m", "runs/rf-fast", "--class", "red", "-s", "1", "-o", "red.png", "-q"]) == 0
     data = shape_folder(Path("data"), 1)
@@ -64,6 +65,15 @@ def test_without_data_the_teacher_draws(models: Path, capsys: pytest.CaptureFixt
     ):
         assert execute(["distill", *arguments, "-o", "runs/x"]) == 2
         assert wanted in capsys.readouterr().err
+    for command in (
+        ["sample", "-m", "runs/mine-fast", "-p", "red circle", "--negative", "blue"],
+        ["encode", "red.png", "-m", "runs/mine-fast", "--space", "noise"],
+        ["encode", "red.png", "-m", "runs/rf-fast"],
+        ["eval", "runs/rf-fast", "data", "--bpd"],
+    ):
+        assert execute([*command, "-q"]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
 
 
 def test_prompts_from_a_file(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +88,21 @@ def test_prompts_from_a_file(models: Path, capsys: pytest.CaptureFixture[str]) -
         assert not Path("runs/b").exists()
 
 
+def test_pictures_without_captions_do_not_hide_the_others_prompts(models: Path) -> None:
+    data = shape_folder(Path("data"), 1)
+    rows = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["style"] = ""
+    rows[0]["text"], rows[0]["tags"] = "", []
+    (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tiny = ["--set", "model.codec=tiny-vae", "--set", "model.net.width=32", "--set", "model.net.depth=1"]
+    tiny += ["--set", "model.net.heads=2", "--set", "train.batch=4", "--set", "model.pixels=32"]
+    assert execute(["train", str(data), "--steps", "1", "-o", "runs/mine", *tiny, "-q"]) == 0
+    prompts = files.read_header(Path("runs/mine/model.safetensors")).document["prompts"]
+    assert "" not in prompts
+    assert "red square" in prompts
+
+
 def test_what_cannot_be_distilled(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = str(shape_folder(Path("data"), 1))
     for arguments, said in (
@@ -85,7 +110,13 @@ def test_what_cannot_be_distilled(models: Path, capsys: pytest.CaptureFixture[st
         (["--model", "tiny-ldm"], "give --data DIR or --prompts FILE"),
         (["--model", "tiny-ldm", "--data", data, "--method", "consistence"], 'did you mean "consistency"'),
         (["--model", "tiny-ldm", "--data", data, "--updates", "1", "--set", "model.pixels=3"], "--set section"),
+        (["--model", "tiny-rf", "--set", "data.flip=true"], "--set section"),
+        (["--model", "tiny-rf", "--method", "dmd", "--pairs", "9"], "--pairs has no effect"),
+        (["--model", "tiny-rf", "--minutes", "0"], "say how long"),
+        (["--model", "tiny-rf", "--set", "distill.stages=0"], "distill.stages is 0"),
+        (["--model", "tiny-rf", "--prompts", "asked.txt"], "asked.txt: rot: not one of green, red"),
     ):
+        Path("asked.txt").write_text("red\nrot\n")
         assert execute(["distill", *arguments, "-o", "runs/x"]) == 2
         out, err = capsys.readouterr()
         assert out == ""

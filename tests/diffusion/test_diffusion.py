@@ -435,3 +435,12 @@ def test_the_oracles_samples_are_its_data() -> None:
     denoise = denoiser(lambda x, t: of_data(path, x, t, data), times[:-1])
     *_, (end, _) = SOLVERS["euler"].run(denoise, torch.randn(30, 3, 4, 4), times, path, no_noise)
     assert torch.cdist(end.flatten(1).double(), data.flatten(1).double()).min(1).values.max() < 1e-3
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_snr_is_a_number_up_to_the_ends(name: str, dtype: torch.dtype) -> None:
+    """Also where a vanishes, which a rounded cosine misses by a hair to the negative side."""
+    snr = PATHS[name].log_snr(torch.tensor([0.0, 0.5, 1.0], dtype=dtype))
+    assert not torch.isnan(snr).any()
+    assert snr[0] > snr[1] > snr[2]

@@ -1,6 +1,6 @@
 """Students of an exact teacher on a mixture in the plane: few steps draw what the teacher draws in many."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from genctl.data.pictures import DataConfig, load
 from genctl.diffusion.oracle import Mixture
+from genctl.diffusion.path import PATHS
 from genctl.draws import Draw
-from genctl.errors import UsageError
+from genctl.errors import ModelError, UsageError
 from genctl.families.base import Blend, Request
 from genctl.families.base import load as load_model
 from genctl.families.distill import METHODS, student_of
@@ -20,7 +21,9 @@ from genctl.families.distill.lesson import DistillConfig
 from genctl.families.distill.progressive import Progressive
 from genctl.families.distill.source import Drawn
 from genctl.families.flow import Flow
+from genctl.families.rf import RF, RFConfig
 from genctl.families.settings import DiffusionConfig, SamplingConfig
+from genctl.nets.unet import UNetConfig
 from genctl.train.loop import Trainer
 from genctl.train.optim import TrainConfig
 from genctl.train.run import Run
@@ -32,6 +35,7 @@ MIXTURE = Mixture(torch.full((5,), 0.2), 1.5 * torch.stack([ANGLES.cos(), ANGLES
 @dataclass(frozen=True)
 class PlaneNet:
     scalars: tuple[str, ...] = ()
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -228,6 +232,145 @@ def student_net(name: str, method: str) -> nn.Module:
     return student_of(teacher, method, 1, DistillConfig()).net
 
 
+def small_teacher(path: str = "linear", target: str = "velocity", spacing: str = "uniform", dropout: float = 0.0) -> RF:
+    """A pixel flow of random weights, by class."""
+    torch.manual_seed(0)
+    unet = UNetConfig((16, 32), 1, (False, True), head=16, dropout=dropout)
+    diffusion = DiffusionConfig(path, target, shift=2.0)  # type: ignore[arg-type]
+    sampling = SamplingConfig(shift=2.0, spacing=spacing)  # type: ignore[arg-type]
+    teacher = RF(RFConfig(16, "class", ("green", "red"), unet=unet, diffusion=diffusion, sampling=sampling))
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return teacher.requires_grad_(False).eval()
+
+
+def some_rows(teacher: RF, count: int = 4) -> dict[str, Tensor]:
+    prompts: list[str | Blend] = ["red", "green"]
+    states, present, pooled = teacher.conditions(prompts * (count // 2))
+    x = torch.rand(count, *teacher.shape, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    return {"x": x, "states": states, "present": present, "pooled": pooled}
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "karras", "beta"])
+@pytest.mark.parametrize(("path", "target"), [("linear", "x"), ("linear", "velocity"), ("vp", "v"), ("edm", "F")])
+def test_a_lesson_follows_its_teacher_as_the_sampler_does(path: str, target: str, spacing: str) -> None:
+    teacher = small_teacher(path, target, spacing)
+    lesson = METHODS["dmd"](teacher, DistillConfig(teacher_steps=5))
+    z = torch.randn(2, *teacher.shape, generator=torch.Generator().manual_seed(4))
+    got = lesson.sample(z, some_rows(teacher, 2), torch.full((2,), 3.0))
+    request = Request(
+        [0, 1], ["red", "green"], steps=5, solver="euler", guidance_scale=3.0, noise=z, dtype=torch.float32
+    )
+    assert torch.allclose(got, teacher.drawn(request), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("path", "target"), [("linear", "x"), ("linear", "noise"), ("cosine", "v"), ("vp", "velocity"),
+                                              ("edm", "F"), ("ve", "F")])  # fmt: skip
+def test_every_teacher_is_learnt_from_or_refused(method: str, path: str, target: str) -> None:
+    """All losses and the held-out figure are finite; what cannot be learnt is said, and why."""
+    teacher = small_teacher(path, target)
+    refused = target == "noise" or (method == "meanflow" and path != "linear")
+    if refused or (method in ("consistency", "adversarial") and target == "x"):
+        with pytest.raises(UsageError, match=f"--method {method}: "):
+            student_of(teacher, method, 2, DistillConfig())
+        return
+    student = student_of(teacher, method, 2, DistillConfig(stages=2, teacher_steps=2))
+    batch = some_rows(teacher)
+    for progress in (0.0, 0.9):
+        for _, loss, _ in student.training_step(batch, Draw(1, 4), progress):
+            assert torch.isfinite(loss)
+            loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in student.net.parameters() if p.grad is not None)
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert torch.isfinite(student.validation_loss(batch, Draw(2, 4))["loss"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_lessons_are_the_same_in_parts_and_without_dropout(method: str) -> None:
+    """A batch in halves has the whole one's gradient; a teacher's dropout makes no noise in what is compared."""
+
+    def gradients(parts: list[tuple[int, int]], training: bool) -> list[Tensor]:
+        target = "x" if method == "dmd" else "velocity"
+        student = student_of(
+            small_teacher(target=target, dropout=0.5), method, 2, DistillConfig(stages=2, teacher_steps=2)
+        )
+        with torch.no_grad():
+            for parameter in student.net.parameters():
+                parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        student.train(training)
+        batch = some_rows(small_teacher())
+        for start, stop in parts:
+            rows = {key: value[start:stop] for key, value in batch.items()}
+            for phase, loss, _ in student.training_step(rows, Draw(1, 4).part(start, stop), 0.5):
+                if phase == "model":
+                    ((stop - start) / 4 * loss).backward()
+        return [p.grad for p in student.net.parameters() if p.grad is not None]
+
+    whole = gradients([(0, 4)], True)
+    for other in (gradients([(0, 2), (2, 4)], True), gradients([(0, 4)], False)):
+        for a, b in zip(whole, other, strict=True):
+            assert torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(a.abs().max()) + 1e-7)
+
+
+def test_a_longer_progressive_run_stays_in_its_last_stage() -> None:
+    student = student_of(small_teacher(), "progressive", 4, DistillConfig(stages=3))
+    batch, steps = some_rows(small_teacher()), []
+    for progress in (0.0, 0.99, 0.4):
+        ((_, _, figures),) = student.training_step(batch, Draw(1, 4), progress)
+        steps.append(float(figures["steps"]))
+    assert steps == [16, 4, 4]
+
+
+def test_a_student_along_another_path_is_told_its_own_times() -> None:
+    """One leap from noise to data is the same along every path."""
+    student = student_of(small_teacher(), "meanflow", 1, DistillConfig()).eval()
+    with torch.no_grad():
+        for parameter in student.net.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    request = Request([1], ["red"], steps=3, guidance_scale=2.0, dtype=torch.float32)
+    seen: dict[str, Tensor] = {}
+    for path in ("linear", "cosine"):
+        times = student.times(replace(request, path=path))
+        seen[path] = student.told(2.0, times[:-1], student.own_times(PATHS[path], times[1:])[0])  # type: ignore[assignment]
+    own = PATHS["linear"].from_log_snr(PATHS["cosine"].log_snr(student.times(replace(request, path="cosine"))))
+    assert torch.allclose(seen["cosine"][:, 1], own[1:].clamp(0, 1), atol=1e-5)
+    assert torch.isfinite(student.drawn(replace(request, path="cosine"))).all()
+
+
+def test_what_students_cannot_do_is_refused() -> None:
+    student = student_of(small_teacher(), "dmd", 1, DistillConfig()).eval()
+    for asked in ({"negative": "green"}, {"also": [("green", 0.5)]}, {"guidance": "apg"}, {"rescale": 0.5},
+                  {"guidance_interval": (0.2, 0.3)}, {"guide": small_teacher()}):  # fmt: skip
+        with pytest.raises(UsageError, match="has learnt its guidance"):
+            student.drawn(Request([1], ["red"], **asked))  # type: ignore[arg-type]
+    assert not {"encode", "decode"} & student.can
+    for there_or_back in (student.invert, student.from_noise):
+        with pytest.raises(UsageError, match="no way back to noise"):
+            there_or_back(torch.zeros(1, *student.shape))
+    assert "guidance_interval" not in student.resolved(Request([1], ["red"], guidance_scale=3.0))
+
+
+@pytest.mark.parametrize("settings", [{"stages": 0}, {"teacher_steps": 0}, {"critic_updates": 0}, {"adversarial": -1.0},
+                                      {"most_guidance": 0.5}])  # fmt: skip
+def test_settings_that_teach_nothing_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(
+        UsageError, match=f"distill.{'least_guidance' if 'most_guidance' in settings else next(iter(settings))}"
+    ):
+        DistillConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_a_student_takes_its_teachers_codec_alone(models: Path) -> None:
+    teacher = load_model("tiny-ldm")
+    assert isinstance(teacher, Flow)
+    teacher.info["parts"]["codec"]["sha256"] = "0" * 64
+    student = student_of(teacher, "dmd", 1, DistillConfig())
+    with pytest.raises(ModelError, match="was trained with another codec"):
+        student.codec()  # type: ignore[operator]
+    assert student.file == teacher.file
+
+
 def test_a_finisher_goes_on_from_another_student(models: Path) -> None:
     teacher = load_model("tiny-rf")
     assert isinstance(teacher, Flow)
@@ -256,7 +399,7 @@ def test_what_the_teacher_draws(models: Path, name: str) -> None:
     assert batch["x"].std() > 0.1
     assert 1 <= float(batch["scale"].min()) < float(batch["scale"].max()) <= 8
     asked = [source.asked[row] for row in (0, 33)]
-    assert set(source.asked) == set(prompts)
+    assert set(source.asked) == {*prompts, ""}  # some without any
     for row in range(2):
         request = Request(
             [0], [asked[row]], steps=2, guidance_scale=float(batch["scale"][row]), noise=batch["z"][row : row + 1]

@@ -25,10 +25,11 @@ def student_of(teacher: Flow, method: str, steps: int, config: DistillConfig, in
     if init is not None:
         lesson.scalars = tuple(dict.fromkeys(init.config.net.scalars + lesson.scalars))
     sampling = replace(teacher.config.sampling, steps=steps, solver=lesson.solver)
-    settings = teacher.with_net(teacher.config, scalars=lesson.scalars)
+    settings = teacher.with_net(teacher.config, scalars=lesson.scalars, dropout=0.0)  # a guess is compared with a guess
     student = type(teacher)(replace(settings, sampling=sampling))
     student.net.load_state_dict((init or teacher).net.state_dict(), strict=False)
-    student.parts, student.used = teacher.parts, teacher.used
+    student.parts, student.used, student.file = teacher.parts, teacher.used, teacher.file
+    student.info = {"parts": teacher.info.get("parts", {})}  # so that it takes no other codec than its teacher's
     student.lesson = lesson
     lesson.begin(student)
     return student.to(teacher.device)

@@ -18,7 +18,7 @@ from genctl.diffusion.path import like
 from genctl.draws import Draw
 from genctl.families.base import Losses
 from genctl.families.distill.consistency import Consistency
-from genctl.families.distill.lesson import Batch, DistillConfig, conditions_of
+from genctl.families.distill.lesson import Batch, DistillConfig, conditions_of, guess_of
 from genctl.families.flow import GUIDANCE_UNIT, Flow
 from genctl.nets.dit import ScalarEmbedding
 
@@ -51,17 +51,20 @@ class Adversarial(Consistency):
         return {"critic": self.heads}
 
     def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
-        distance, guess, scale, figures = self.distance(student, batch, draw, progress)
-        real, z = batch["x"], draw.normal(*batch["x"].shape[1:])
-        s = torch.sigmoid(torch.special.ndtri(draw.strata().clamp(1e-4, 1 - 1e-4)))  # as likely as in training
-        both = torch.cat([real, guess.detach()])
+        x_t, t, scale = self.noised(student, batch, draw)
+        real, z, s = batch["x"], draw.normal(*batch["x"].shape[1:]), self.times(student, draw)
+        with torch.no_grad():
+            guess = guess_of(student, x_t, t, conditions_of(batch), self.told(scale, torch.zeros_like(t)))
+        both = torch.cat([real, guess])
         on_real, on_fake = self.opinions(both, z.repeat(2, *[1] * (z.ndim - 1)), s, batch, scale).chunk(2)
         critic = F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()
         yield "critic", critic, {}
-        opinion = -self.opinions(guess, z, s, batch, scale).mean()
-        ours, theirs = (torch.autograd.grad(loss, guess, retain_graph=True)[0].norm() for loss in (distance, opinion))
+        distance, guess, figures = self.distances(student, batch, x_t, t, scale, progress)
+        opinion = self.opinions(guess, z, s, batch, scale).mean(1)  # [B]
+        slopes = [torch.autograd.grad(part.sum(), guess, retain_graph=True)[0] for part in (distance, opinion)]
+        ours, theirs = (slope.flatten(1).norm(dim=1) for slope in slopes)  # of each row
         share = self.config.adversarial * ours / theirs.clamp(min=1e-8)
-        yield "model", distance + share.detach() * opinion, figures | {"opinion": -opinion}
+        yield "model", (distance - share * opinion).mean(), figures | {"opinion": opinion.mean()}
 
     def opinions(self, x: Tensor, z: Tensor, s: Tensor, batch: Batch, scale: Tensor) -> Tensor:
         """What the heads think [B, M] of pictures x [B, ...], noised to s; the batch's conditions are repeated as often

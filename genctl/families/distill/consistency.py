@@ -22,26 +22,28 @@ HUBER = 0.01  # below this root mean square the distance is quadratic, above lin
 class Consistency(Lesson):
     name = "consistency"
     solver = "consistency"
+    targets = ("velocity", "v", "F")  # of which the guess is x_t itself at t = 0
 
     def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
-        distance, _, _, figures = self.distance(student, batch, draw, progress)
-        yield "model", distance, figures
+        distance, _, figures = self.distances(student, batch, *self.noised(student, batch, draw), progress)
+        yield "model", distance.mean(), figures
 
-    def distance(
-        self, student: Flow, batch: Batch, draw: Draw, progress: float
-    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """The loss, the student's guesses [B, ...], their guidance scales [B], and figures."""
-        x, conditions = batch["x"], conditions_of(batch)
-        t, scale, z = self.times(student, draw), self.scales(batch, draw), draw.normal(*x.shape[1:])
+    def noised(self, student: Flow, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        """x_t [B, ...], t [B] and guidance scales [B] to look at."""
+        t, scale, z = self.times(student, draw), self.scales(batch, draw), draw.normal(*batch["x"].shape[1:])
+        return student.path.mix(batch["x"], z, t), t, scale
+
+    def distances(
+        self, student: Flow, batch: Batch, x_t: Tensor, t: Tensor, scale: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The loss of each row [B], the student's guesses [B, ...] and figures."""
+        conditions, scalars = conditions_of(batch), self.told(scale, torch.zeros_like(t))
         share = 0.5 ** (1 + int(progress * self.config.stages))
         r = t * (1 - share)
-        x_t = student.path.mix(x, z, t)
         x_r = self.leap(x_t, t, r, batch, scale)
-        scalars = self.told(scale, torch.zeros_like(t))
         with torch.no_grad():
             wanted = guess_of(student, x_r, r, conditions, scalars)
         guess = guess_of(student, x_t, t, conditions, scalars)
         error = mean_square(guess - wanted)
         distance = (torch.sqrt(error + HUBER**2) - HUBER) / share
-        figures = {"error": error.mean().sqrt(), "share": torch.as_tensor(share)}
-        return distance.mean(), guess, scale, figures
+        return distance, guess, {"error": error.mean().sqrt(), "share": torch.as_tensor(share)}

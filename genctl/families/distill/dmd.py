@@ -22,8 +22,6 @@ from genctl.families.base import Losses
 from genctl.families.distill.lesson import Batch, DistillConfig, Lesson, conditions_of, guess_of, mean_square
 from genctl.families.flow import GUIDANCE_UNIT, Flow
 
-LEAST, MOST = 0.02, 0.98  # t at which student and teacher are compared
-
 
 class DMD(Lesson):
     name = "dmd"
@@ -44,11 +42,15 @@ class DMD(Lesson):
 
     def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
         scale, conditions = self.scales(batch, draw), conditions_of(batch)
-        x, made_at = self.drawn(student, batch, draw, scale)
+        x_t, made_at = self.reached(student, batch, draw, scale)
+        scalars = self.told(scale, torch.zeros_like(scale))
+        with torch.no_grad():
+            x = guess_of(student, x_t, made_at, conditions, scalars)
         for _ in range(self.config.critic_updates):
             t, z = self.times(student, draw), draw.normal(*x.shape[1:])
-            yield "fake", student.error(x.detach(), z, t, conditions, numbers(scale, made_at), self.fake).mean(), {}
-        s = LEAST + (MOST - LEAST) * draw.strata()
+            yield "fake", student.error(x, z, t, conditions, numbers(scale, made_at), self.fake).mean(), {}
+        s = self.times(student, draw)
+        x = guess_of(student, x_t, made_at, conditions, scalars)
         with torch.no_grad():
             x_s = student.path.mix(x, draw.normal(*x.shape[1:]), s)
             real = self.guess(x_s, s, batch, scale)

@@ -18,6 +18,7 @@ from genctl.diffusion.path import like
 from genctl.diffusion.target import solve
 from genctl.diffusion.time import grid, training_times
 from genctl.draws import Draw
+from genctl.errors import UsageError
 from genctl.families.base import Losses
 from genctl.families.flow import GUIDANCE_UNIT, Flow
 
@@ -29,12 +30,23 @@ VALIDATED = 16  # rows of a held-out batch for which the teacher draws
 class DistillConfig:
     """How a student is taught."""
 
-    least_guidance: float = 1.0  # scales are drawn evenly between these, so that --cfg works at one step
+    least_guidance: float = (
+        1.0  # scales that it is told are drawn evenly between these, so that --cfg works at one step
+    )
     most_guidance: float = 8.0
     stages: int = 8  # of a curriculum, where a method has one
     teacher_steps: int = 16  # where a method draws whole samples of the teacher
     critic_updates: int = 2  # of a second network that learns beside the student, for each of the student's own
-    adversarial: float = 0.5  # the critic's share of the student's gradient, where a method has both
+    adversarial: float = 0.5  # the critic's gradient in units of the other loss's, where a method has both
+
+    def __post_init__(self) -> None:
+        for name in ("stages", "teacher_steps", "critic_updates"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"distill.{name} is {getattr(self, name)}; it wants 1 or more")
+        if not 0 < self.least_guidance <= self.most_guidance:
+            raise UsageError("distill.least_guidance wants to be above 0 and at most distill.most_guidance")
+        if self.adversarial < 0:
+            raise UsageError(f"distill.adversarial is {self.adversarial}; it wants 0 or more")
 
 
 class Lesson(nn.Module):
@@ -48,12 +60,17 @@ class Lesson(nn.Module):
     scalars: tuple[str, ...] = ("guidance",)  # what the student's network is told
     solver: ClassVar[str] = "euler"  # how the student is sampled
     needs_pictures: ClassVar[bool] = True  # else the conditions are enough
+    targets: ClassVar[tuple[str, ...]] = ("x", "velocity", "v", "F")  # of teachers that it can teach from
 
     def __init__(self, teacher: Flow, config: DistillConfig) -> None:
         super().__init__()
-        self.teachers = [
-            teacher.requires_grad_(False).eval()
-        ]  # in a list: not a part of the student, never saved with it
+        target = teacher.config.diffusion.target
+        if target not in self.targets:
+            why = "a predicted noise says nothing of the data at t = 1, where students begin"
+            if target == "x":
+                why = "its guess is not bound to x_t at t = 0, and the lesson diverges; meanflow and dmd fit"
+            raise UsageError(f"--method {self.name}: not from a teacher that predicts {target}: {why}")
+        self.teachers = [teacher.requires_grad_(False).eval()]  # in a list: no part of the student, not saved with it
         self.config = config
 
     @property
@@ -79,18 +96,23 @@ class Lesson(nn.Module):
         one = torch.ones(len(z), device=z.device)
         scale = one * (self.config.least_guidance + self.config.most_guidance) / 2
         wanted = self.sample(z, rows, scale)
-        got = guess_of(student, z, one, conditions_of(rows), self.told(scale, 0 * one))
+        got = guess_of(student, like(student.path.b(one), z) * z, one, conditions_of(rows), self.told(scale, 0 * one))
         return {"loss": mean_square(got - wanted).mean().sqrt()}
 
     @torch.no_grad()
     def sample(self, z: Tensor, batch: Batch, scale: Tensor) -> Tensor:
         """The teacher's x of noise z [B, ...]: DDIM steps on its own grid."""
-        times = grid(self.config.teacher_steps, self.teacher.config.sampling.shift).to(z)
+        times = self.grid(self.config.teacher_steps).to(z)
         x_t = self.teacher.path.b(times[0]) * z
         for t, s in pairwise(times):
             here, there = t.expand(len(z)), s.expand(len(z))
             x_t = remix(self.teacher, x_t, self.guess(x_t, here, batch, scale), here, there)
         return x_t
+
+    def grid(self, count: int) -> Tensor:
+        """The falling times [count + 1] at which a sampler of so many steps stands, the teacher's as the student's."""
+        config = self.teacher.config.sampling
+        return grid(count, config.shift, config.spacing, self.teacher.path)
 
     # what methods share ----------------------------------------------------------------------------------------------
     def times(self, student: Flow, draw: Draw) -> Tensor:
@@ -110,21 +132,21 @@ class Lesson(nn.Module):
         values = {"guidance": scale * GUIDANCE_UNIT, "end": end}
         return torch.stack([values[name] for name in self.scalars], 1)
 
-    def drawn(self, student: Flow, batch: Batch, draw: Draw, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """What the student draws [B, ...], with its gradient: the data guess at one of its own steps, drawn for each
-        row, from where its earlier steps led (without gradient). And that step's time [B]."""
-        conditions, config = conditions_of(batch), student.config.sampling
-        times = grid(config.steps, config.shift).to(batch["x"])[:-1]
+    @torch.no_grad()
+    def reached(self, student: Flow, batch: Batch, draw: Draw, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """x_t [B, ...] at the times [B] of the student's own steps, one drawn for each row: where its earlier steps,
+        each a data guess noised anew, lead."""
+        conditions = conditions_of(batch)
+        times = self.grid(student.config.sampling.steps).to(batch["x"])[:-1]
         chosen = (draw.uniform() * len(times)).long().clamp(max=len(times) - 1)
         shape = batch["x"].shape[1:]
         x_t = at = student.path.b(times[0]) * draw.normal(*shape)
         scalars = self.told(scale, torch.zeros_like(scale))
-        with torch.no_grad():
-            for k, (t, s) in enumerate(pairwise(times), 1):
-                x = guess_of(student, at, t.expand(len(at)), conditions, scalars)
-                at = student.path.mix(x, draw.normal(*shape), s.expand(len(at)))
-                x_t = torch.where(like(chosen >= k, x_t), at, x_t)
-        return guess_of(student, x_t, times[chosen], conditions, scalars), times[chosen]
+        for k, (t, s) in enumerate(pairwise(times), 1):
+            x = guess_of(student, at, t.expand(len(at)), conditions, scalars)
+            at = student.path.mix(x, draw.normal(*shape), s.expand(len(at)))
+            x_t = torch.where(like(chosen >= k, x_t), at, x_t)
+        return x_t, times[chosen]
 
     @torch.no_grad()
     def guess(self, x_t: Tensor, t: Tensor, batch: Batch, scale: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from genctl.diffusion.path import like
 from genctl.draws import Draw
+from genctl.errors import UsageError
 from genctl.families.base import Losses
-from genctl.families.distill.lesson import Batch, Lesson, conditions_of, guess_of, mean_square
+from genctl.families.distill.lesson import Batch, DistillConfig, Lesson, conditions_of, guess_of, mean_square
 from genctl.families.flow import Flow
 
 STEP = 5e-3  # of t, in the central difference
@@ -27,6 +28,11 @@ POWER, SMALL = 0.75, 1e-3  # of the adaptive weight 1 / (error + SMALL)^POWER
 class MeanFlow(Lesson):
     name = "meanflow"
     scalars = ("guidance", "end")
+
+    def __init__(self, teacher: Flow, config: DistillConfig) -> None:
+        super().__init__(teacher, config)
+        if teacher.path.name != "linear":
+            raise UsageError(f"--method meanflow: wants a teacher on the linear path, not {teacher.path.name}")
 
     def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
         x, conditions = batch["x"], conditions_of(batch)
@@ -42,7 +48,7 @@ class MeanFlow(Lesson):
             return (at - guess) / like(time, at)
 
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            low, high = t - STEP, torch.clamp(t + STEP, max=1.0)
+            low, high = torch.clamp(t - STEP, min=STEP / 5), torch.clamp(t + STEP, max=1.0)
             ahead, behind = (average(x_t + like(s - t, x) * v, s) for s in (high, low))
             change = (ahead - behind) / like(high - low, x)
         error = mean_square(average(x_t, t) - (v - like(t - r, x) * change))

@@ -1,7 +1,8 @@
 """Progressive distillation (arXiv:2202.00512): one step of the student is two of its teacher, which it then replaces.
 
 The run is cut into stages of equal length; a stage of N steps learns to do in one DDIM step what its teacher does in
-two, on the grid of N steps, and the next stage's teacher is this stage's student: N = 2^(stages - 1), ..., 4, 2, 1.
+two, on the grid of N steps, and the next stage's teacher is this stage's student: N = K 2^(stages - 1), ..., 2 K, K for
+a student of K steps.
 The student is told where a step ends, so that a step of N and one of 2N do not contradict each other; a share of each
 stage keeps alive what the stage before had learnt.
 """
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 
 from genctl.diffusion.path import like
-from genctl.diffusion.time import shift
 from genctl.draws import Draw
+from genctl.errors import UsageError
 from genctl.families.base import Losses
 from genctl.families.distill.lesson import (
     Batch,
@@ -37,6 +38,8 @@ class Progressive(Lesson):
 
     def __init__(self, teacher: Flow, config: DistillConfig) -> None:
         super().__init__(teacher, config)
+        if teacher.config.sampling.spacing in ("karras", "exponential"):
+            raise UsageError("--method progressive: the teacher's times of N steps are not among those of 2 N")
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
         self.stage: Tensor
 
@@ -44,15 +47,18 @@ class Progressive(Lesson):
         self.before = copy.deepcopy(student.net).requires_grad_(False).eval()  # the last stage's student
 
     def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
-        stage = min(int(progress * self.config.stages), self.config.stages - 1)
+        stages = self.config.stages
+        stage = max(min(int(progress * stages), stages - 1), int(self.stage))  # a longer run stays in its last stage
         if stage > int(self.stage):
             self.before.load_state_dict(student.net.state_dict())
             self.stage.fill_(stage)
-        steps = 2 ** (self.config.stages - 1 - stage)
+        fewest = student.config.sampling.steps
+        steps, finest = fewest * 2 ** (stages - 1 - stage), 4 * fewest * 2 ** (stages - 1)
+        times = self.grid(finest).flip(0).to(batch["x"])  # rising; those of any stage are among them
         x, scale, kept = batch["x"], self.scales(batch, draw), draw.uniform() < KEPT
         count = torch.where(kept, 2 * steps, steps)
         index = torch.minimum((draw.strata() * count).floor(), count - 1)
-        t, middle, s = (self.grid((index + offset) / count) for offset in (1.0, 0.5, 0.0))
+        t, middle, s = (times[((index + part) * (finest / count)).round().long()] for part in (1.0, 0.5, 0.0))
         x_t = student.path.mix(x, draw.normal(*x.shape[1:]), t)
         with torch.no_grad():
             first = self.older(student, x_t, t, torch.where(kept, s, middle), batch, scale)
@@ -64,10 +70,6 @@ class Progressive(Lesson):
         error = mean_square(guess_of(student, x_t, t, conditions_of(batch), self.told(scale, s)) - wanted)
         weight = torch.exp(student.path.log_snr(t)).clamp(min=1, max=100)  # truncated SNR, the paper's
         yield "model", (weight * error).mean(), {"error": error.mean().sqrt(), "steps": torch.as_tensor(float(steps))}
-
-    def grid(self, even: Tensor) -> Tensor:
-        """Times of even ones."""
-        return shift(even, self.teacher.config.sampling.shift)
 
     def older(self, student: Flow, x_t: Tensor, t: Tensor, end: Tensor, batch: Batch, scale: Tensor) -> Tensor:
         """The data guess for a step from t to `end`: the teacher's, in later stages the last student's."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from genctl.config import to_dict
 from genctl.data import cache
 from genctl.data.pictures import onto
 from genctl.draws import Draw, address, generator, picture_noise
@@ -19,11 +20,13 @@ from genctl.families.distill.lesson import DistillConfig
 from genctl.families.flow import Flow
 
 CHUNK = 32  # pictures that the teacher draws at once, at one guidance scale
+BLOCK = 16 * CHUNK  # pictures that are cached together: what an interruption loses at most
+NAMES = ("states", "present", "pooled")
 
 
 class Drawn:
-    """`count` rows over `prompts`, which are walked through as often as it takes; without pictures where a method needs
-    none: x is then empty of content. The teacher's are cached."""
+    """`count` rows over `prompts`, which are walked through as often as it takes, but for a share without any; where a
+    method needs no pictures, x is empty of content. `report` is called while the teacher draws."""
 
     def __init__(
         self, teacher: Flow, prompts: list[str], count: int, config: DistillConfig, pictures: bool, part: str,
@@ -31,50 +34,55 @@ class Drawn:
     ) -> None:  # fmt: skip
         self.weights, self.shape, self.device = torch.ones(count), teacher.shape, teacher.device
         self.part, self.preview_prompts = part, [prompts[index * len(prompts) // 16] for index in range(16)]
-        distinct = list(dict.fromkeys(prompts))
-        place = {prompt: row for row, prompt in enumerate(distinct)}
         order = torch.randperm(len(prompts), generator=generator("prompts", part)).tolist()
-        self.asked = [prompts[order[index % len(prompts)]] for index in range(count)]
+        without = torch.rand(count, generator=generator("without", part)) < teacher.config.diffusion.condition_dropout
+        self.asked = ["" if none else prompts[order[i % len(prompts)]] for i, none in enumerate(without.tolist())]
+        place = {prompt: row for row, prompt in enumerate(dict.fromkeys(self.asked))}
         self.rows = torch.tensor([place[prompt] for prompt in self.asked])
-        self.conditions = [
-            part.half() if part.is_floating_point() else part for part in teacher.conditions([*distinct])
-        ]
+        conditions = [part.cpu() for part in teacher.conditions([*place])]
+        self.conditions = [part.half() if part.is_floating_point() else part for part in conditions]
         self.x: Tensor | None = None
         if pictures:
-            named = [teacher.weights_sha256, config.teacher_steps, config.least_guidance, config.most_guidance, part]
-            made = cache.cached("drawn", [1, *named, self.asked], lambda: self._draw(teacher, config, report))
-            self.x, self.scales = made["x"].to(self.device), made["scales"].to(self.device)
+            chunks = math.ceil(count / CHUNK)
+            spread = torch.rand(chunks, generator=generator("scales", part))
+            levels = config.least_guidance + (config.most_guidance - config.least_guidance) * spread
+            self.scales = levels.repeat_interleave(CHUNK)[:count].to(self.device)
+            blocks = [self._block(teacher, config, start, report) for start in range(0, count, BLOCK)]
+            self.x = torch.cat(blocks).to(self.device)
 
-    def _draw(self, teacher: Flow, config: DistillConfig, report: Callable[[int, int], None]) -> dict[str, Tensor]:
-        chunks = math.ceil(len(self.asked) / CHUNK)
-        spread = torch.rand(chunks, generator=generator("scales", self.part))
-        levels = config.least_guidance + (config.most_guidance - config.least_guidance) * spread
-        parts = []
-        for index in range(chunks):
-            prompts = self.asked[CHUNK * index : CHUNK * (index + 1)]
-            request = Request(
-                self._seeds(range(CHUNK * index, CHUNK * index + len(prompts))), [*prompts],
-                steps=config.teacher_steps, guidance_scale=float(levels[index]), chunk=CHUNK,
-            )  # fmt: skip
-            parts.append(teacher.drawn(request).half().cpu())
-            report(min(CHUNK * (index + 1), len(self.asked)), len(self.asked))
-        return {"x": torch.cat(parts), "scales": levels.repeat_interleave(CHUNK)[: len(self.asked)]}
+    def _block(self, teacher: Flow, config: DistillConfig, start: int, report: Callable[[int, int], None]) -> Tensor:
+        """The teacher's x [n, ...] float16 of one block of rows, by Euler's method, from the cache if it is there."""
+        asked, scales = self.asked[start : start + BLOCK], self.scales[start : start + BLOCK].tolist()
 
-    def _seeds(self, rows: range | list[int]) -> list[int]:
-        return [address("drawn", self.part, row) for row in rows]
+        def make() -> dict[str, Tensor]:
+            parts = []
+            for at in range(0, len(asked), CHUNK):
+                prompts, seeds = asked[at : at + CHUNK], self._seeds(start + at, CHUNK)[: len(asked) - at]
+                request = Request(
+                    seeds,
+                    [*prompts],
+                    steps=config.teacher_steps,
+                    solver="euler",
+                    guidance_scale=scales[at],
+                    chunk=CHUNK,
+                )
+                report(start + at, len(self.asked))
+                parts.append(teacher.drawn(request).half().cpu())
+            return {"x": torch.cat(parts)}
+
+        named = [teacher.weights_sha256, to_dict(teacher.config), config.teacher_steps, self.part, start]
+        return cache.cached("drawn", [1, *named, asked, scales], make)["x"]
+
+    def _seeds(self, start: int, count: int) -> list[int]:
+        return [address("drawn", self.part, row) for row in range(start, start + count)]
 
     def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
         chosen = self.rows[rows]
         found = [onto(part[chosen], self.device) for part in self.conditions]
-        batch = dict(
-            zip(
-                ("states", "present", "pooled"),
-                (p.float() if p.is_floating_point() else p for p in found),
-                strict=False,
-            )
-        )
+        cast = [part.float() if part.is_floating_point() else part for part in found]
+        batch = dict(zip(NAMES, cast, strict=bool(cast)))
         if self.x is None:
             return batch | {"x": torch.zeros(len(rows), *self.shape, device=self.device)}
         at = onto(rows, self.device)
-        z = onto(picture_noise(self._seeds(rows.tolist()), self.shape), self.device)
+        z = onto(picture_noise([self._seeds(row, 1)[0] for row in rows.tolist()], self.shape), self.device)
         return batch | {"x": self.x[at].float(), "z": z, "scale": self.scales[at]}
