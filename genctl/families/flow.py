@@ -68,11 +68,15 @@ class Flow(Prompted):
         return {"model": self.net} | (self.lesson.phases() if self.lesson is not None else {})
 
     def compile_parts(self) -> None:
-        if isinstance(self.net, DiT):
-            for block in self.net.blocks:  # equal blocks share one compilation
-                block.compile()
-        else:
-            self.net.compile()
+        nets = [self.net]
+        if self.lesson is not None:  # the teacher's network runs more often than the student's
+            nets += [self.lesson.teacher.net, *self.lesson.phases().values()]
+        for net in nets:
+            if isinstance(net, DiT):
+                for block in net.blocks:  # equal blocks share one compilation
+                    block.compile()
+            elif net is self.net:
+                net.compile()
 
     @staticmethod
     def with_net(config: Any, **changes: Any) -> Any:
