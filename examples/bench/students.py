@@ -1,6 +1,6 @@
 """A student beside its teacher: concept retrieval, distances and time by steps, and retrieval by guidance scale.
 
-python examples/bench/students.py ldm-fast ldm data/emoji --most 120 [--curve]
+python examples/bench/students.py data/emoji --teacher ldm --students ldm-fast --most 120 [--curve]
 
 As many held-out as trained (concept, style) pairs are drawn, `--most` of each; retrieval is over both, distances are to
 all training pictures. Seconds are of one picture without the codec's part, the median of nine after a warm-up.
@@ -58,34 +58,36 @@ def seconds(model: Flow, **request: Any) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("student")
-    parser.add_argument("teacher")
     parser.add_argument("data", type=Path)
+    parser.add_argument("--students", nargs="*", default=["ldm-fast"])
+    parser.add_argument("--teacher", default="ldm")
+    parser.add_argument("--teacher-steps", type=int, nargs="*", default=[1, 2, 4, 8, 32])
     parser.add_argument("--most", type=int, default=120)
     parser.add_argument("--curve", action="store_true", help="also retrieval by guidance scale")
     arguments = parser.parse_args()
-    student, teacher = load_model(arguments.student), load_model(arguments.teacher)
-    assert isinstance(student, Flow)
-    assert isinstance(teacher, Flow)
-    for model in (student, teacher):
+    loaded = {name: load_model(name) for name in [*arguments.students, arguments.teacher]}
+    models = {name: model for name, model in loaded.items() if isinstance(model, Flow)}
+    for model in models.values():
         model.prepare()
+    teacher = models[arguments.teacher]
     settings = build(DataConfig, teacher.info.get("data", {}).get("settings", {}))
     judge = Judge(load(arguments.data, teacher.pixels, settings), arguments.most)
     print("| model | steps | retrieval top-1 / top-5 | Frechet / kernel x 1000 | seconds |")
     print("| --- | --- | --- | --- | --- |", flush=True)
-    for name, model, steps in [*(("student", student, n) for n in (1, 2, 4)),
-                               *(("teacher", teacher, n) for n in (1, 2, 4, 8, 32))]:  # fmt: skip
+    rows = [(name, steps) for name in arguments.students for steps in (1, 2, 4)]
+    for name, steps in [*rows, *((arguments.teacher, steps) for steps in arguments.teacher_steps)]:
+        model = models[name]
         found = judge(model, True, steps=steps)
         near = f"{100 * found['top1']:.1f} / {100 * found['top5']:.1f}"
         far = f"{found['frechet']:.1f} / {found['kernel_x1000']:.1f}"
         print(f"| {name} | {steps} | {near} | {far} | {seconds(model, steps=steps):.3f} |", flush=True)
     if arguments.curve:
-        print("\n| guidance | student, 1 step | teacher, 16 steps |\n| --- | --- | --- |", flush=True)
+        curves = [*((name, 1) for name in arguments.students), (arguments.teacher, 16)]
+        print(f"\n| guidance | {' | '.join(f'{name}, {steps} steps' for name, steps in curves)} |")
+        print(f"| --- |{' --- |' * len(curves)}", flush=True)
         for scale in (1.0, 2.0, 4.0, 6.0, 8.0):
-            cells = []
-            for model, steps in ((student, 1), (teacher, 16)):
-                found = judge(model, False, steps=steps, guidance_scale=scale)
-                cells.append(f"{100 * found['top1']:.1f} / {100 * found['top5']:.1f}")
+            found = [judge(models[name], False, steps=steps, guidance_scale=scale) for name, steps in curves]
+            cells = (f"{100 * one['top1']:.1f} / {100 * one['top5']:.1f}" for one in found)
             print(f"| {scale:g} | {' | '.join(cells)} |", flush=True)
 
 
