@@ -4,7 +4,7 @@ The run is cut into stages of equal length; a stage of N steps learns to do in o
 two, on the grid of N steps, and the next stage's teacher is this stage's student: N = K 2^(stages - 1), ..., 2 K, K for
 a student of K steps.
 The student is told where a step ends, so that a step of N and one of 2N do not contradict each other; a share of each
-stage keeps alive what the stage before had learnt.
+stage keeps alive what the stage before had learnt, so a student of K steps also draws in 2 K.
 """
 
 from __future__ import annotations
