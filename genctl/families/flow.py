@@ -29,6 +29,7 @@ from genctl.diffusion.target import combine, solve, weight
 from genctl.diffusion.time import grid, training_times
 from genctl.draws import Draw, PictureNoise
 from genctl.errors import UsageError
+from genctl.families import inversion
 from genctl.families.base import Blend, Drawn, Losses, Request, Source
 from genctl.families.prompted import Conditions, Prompted
 from genctl.nets import fast
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from genctl.families.distill.lesson import Lesson
 
 NOISE_START = 1 - 1e-3  # a predicted noise or score says nothing of the data at t = 1, where x_t is that noise
-DATA_END = 13.8  # log-SNR where inversion begins (linear t = .001): at t = 0 the noise cannot be read from x_t
 GUIDANCE_UNIT = 1 / 8  # of the guidance scale that a student is told, so that usual ones lie within (0, 1)
 AnyLoop = Loop | GraphLoop | PlainLoop
 
@@ -367,41 +367,11 @@ class Flow(Prompted):
 
         return keeping
 
-    @torch.inference_mode()
     def invert(self, pictures: Tensor, prompt: str = "", steps: int | None = None) -> Tensor:
-        """The noise [B, *shape] that would become these pictures [B, 3, H, W]: the probability-flow ODE followed from
-        data to noise by Heun's method, unguided, in float32 (arXiv:2105.05233, section F: DDIM inversion)."""
-        self._refuse_inversion()
-        ends = []
-        for picture in pictures.split(1):  # alone: rounding may depend on the batch
-            times = self._inner_times(steps).flip(0)
-            x_t = self.path.a(times[0]) * self.to_x(picture).to(self.device)
-            ends.append(self._follow(x_t, times, prompt) / self.path.b(times[-1]))
-        return torch.cat(ends).float()
+        return inversion.invert(self, pictures, prompt, steps)
 
-    @torch.inference_mode()
     def from_noise(self, noise: Tensor, prompt: str = "", steps: int | None = None) -> Tensor:
-        """Pictures [B, 3, H, W] of noise [B, *shape]: the same way back, so that little but rounding is lost."""
-        self._refuse_inversion()
-        times = self._inner_times(steps)
-        ends = [self._follow(self.path.b(times[0]) * one.to(self.device), times, prompt) for one in noise.split(1)]
-        return self.from_x(torch.cat(ends) / self.path.a(times[-1])).float()
-
-    def _refuse_inversion(self) -> None:
-        if self.taught:
-            raise UsageError("a student knows no way back to noise; its teacher does")
-
-    def _inner_times(self, steps: int | None) -> Tensor:
-        least = self.path.from_log_snr(torch.tensor(DATA_END, dtype=torch.float64)).clamp(min=0)
-        return torch.maximum(self.times(Request(seeds=[0], steps=steps)), least)
-
-    def _follow(self, x_t: Tensor, times: Tensor, prompt: str) -> Tensor:
-        request = Request(seeds=[0], guidance_scale=1.0, dtype=torch.float32)
-        solver = SOLVERS["heun"]
-        denoise = self.denoiser(request, [prompt], solver.evaluations(times, self.path))
-        for state, _ in solver.run(denoise, x_t, times, self.path, lambda: torch.empty(0)):
-            x_t = state
-        return x_t
+        return inversion.from_noise(self, noise, prompt, steps)
 
     def resolved(self, request: Request) -> dict[str, Any]:
         facts: dict[str, Any] = {"steps": self.steps(request), "solver": self.solver(request), "path": request.path}

@@ -30,10 +30,8 @@ VALIDATED = 16  # rows of a held-out batch for which the teacher draws
 class DistillConfig:
     """How a student is taught."""
 
-    least_guidance: float = (
-        1.0  # scales that it is told are drawn evenly between these, so that --cfg works at one step
-    )
-    most_guidance: float = 8.0
+    least_guidance: float = 1.0  # scales are drawn evenly from here
+    most_guidance: float = 8.0  # to here, so that --cfg works at one step
     stages: int = 8  # of a curriculum, where a method has one
     teacher_steps: int = 16  # where a method draws whole samples of the teacher
     critic_updates: int = 2  # of a second network that learns beside the student, for each of the student's own
