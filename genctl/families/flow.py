@@ -70,7 +70,7 @@ class Flow(Prompted):
     def compile_parts(self) -> None:
         nets = [self.net]
         if self.lesson is not None:  # the teacher's network runs more often than the student's
-            nets += [self.lesson.teacher.net, *self.lesson.phases().values()]
+            nets += [self.lesson.teacher.net, *self.lesson.children()]
         for net in nets:
             if isinstance(net, DiT):
                 for block in net.blocks:  # equal blocks share one compilation

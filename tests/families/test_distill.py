@@ -1,6 +1,7 @@
 """Students of an exact teacher on a mixture in the plane: few steps draw what the teacher draws in many."""
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -155,11 +156,9 @@ def test_the_teacher_is_exact() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_student_draws_in_one_step_and_in_two_what_its_teacher_draws_in_many(method: str) -> None:
     assert energy(drawn(Plane(PlaneConfig()), 4000, steps=1), REAL) > 1
-    student = taught(
-        method, 1 if method == "progressive" else 2, 3000
-    )  # which knows the steps asked for and twice those
-    assert energy(drawn(student, 4000, steps=1), REAL) < 0.03
-    assert energy(drawn(student, 4000, steps=2), REAL) < 0.03
+    student = taught(method, 1 if method == "progressive" else 2, 3000)
+    for steps in (1, 2, 4) if method == "progressive" else (1, 2):
+        assert energy(drawn(student, 4000, steps=steps), REAL) < 0.03, steps
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -317,12 +316,30 @@ def test_lessons_are_the_same_in_parts_and_without_dropout(method: str) -> None:
 
 
 def test_a_longer_progressive_run_stays_in_its_last_stage() -> None:
-    student = student_of(small_teacher(), "progressive", 4, DistillConfig(stages=3))
+    student = student_of(small_teacher(), "progressive", 4, DistillConfig(teacher_steps=32))
     batch, steps = some_rows(small_teacher()), []
     for progress in (0.0, 0.99, 0.4):
         ((_, _, figures),) = student.training_step(batch, Draw(1, 4), progress)
         steps.append(float(figures["steps"]))
     assert steps == [16, 4, 4]
+
+
+def test_progressive_students_learn_the_steps_that_samplers_take() -> None:
+    student = student_of(small_teacher(), "progressive", 2, DistillConfig(teacher_steps=8))
+    assert isinstance(student.lesson, Progressive)
+    seen: set[tuple[float, float]] = set()
+
+    def look(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        seen.update((round(t, 4), round(s, 4)) for t, s in torch.stack([args[1], kwargs["scalars"][:, 1]], 1).tolist())
+
+    student.net.register_forward_pre_hook(look, with_kwargs=True)
+    batch = some_rows(small_teacher(), 64)
+    for progress, steps in ((0.0, 4), (0.9, 2)):
+        seen.clear()
+        for step in range(15):
+            list(student.training_step(batch, Draw(step, 64), progress))
+        grids = [[round(t, 4) for t in student.lesson.grid(steps * 2**i).tolist()] for i in range(3)]
+        assert seen == {pair for times in grids for pair in pairwise(times)}
 
 
 def test_a_student_along_another_path_is_told_its_own_times() -> None:
@@ -438,11 +455,12 @@ def test_a_critic_looks_through_the_teachers_layers(models: Path, name: str) -> 
 def test_progressive_students_become_the_teacher(models: Path) -> None:
     teacher = load_model("tiny-rf")
     assert isinstance(teacher, Flow)
-    student = student_of(teacher, "progressive", 1, DistillConfig(stages=3))
+    student = student_of(teacher, "progressive", 1, DistillConfig(teacher_steps=8))
     lesson = student.lesson
     assert isinstance(lesson, Progressive)
     states, present, pooled = teacher.conditions(["red", "green"])
     batch = {"x": torch.randn(2, 3, 32, 32), "states": states, "present": present, "pooled": pooled}
+    last: list[Tensor] = []
     for progress, steps in ((0.0, 4.0), (0.4, 2.0), (0.99, 1.0)):
         with torch.no_grad():
             for parameter in student.net.parameters():
@@ -450,8 +468,22 @@ def test_progressive_students_become_the_teacher(models: Path) -> None:
         ((_, loss, figures),) = student.training_step(batch, Draw(1, 2), progress)
         assert torch.isfinite(loss)
         assert float(figures["steps"]) == steps
-        older = zip(lesson.before.parameters(), student.net.parameters(), strict=True)
-        assert all(torch.equal(a, b) for a, b in older) == (progress > 0)
+        assert not last or all(map(torch.equal, lesson.before.parameters(), last))
+        last = [parameter.detach().clone() for parameter in student.net.parameters()]
+
+
+def test_the_next_teacher_is_an_average_of_the_end_of_a_stage() -> None:
+    student = student_of(small_teacher(), "progressive", 1, DistillConfig(teacher_steps=8))
+    lesson = student.lesson
+    assert isinstance(lesson, Progressive)
+    parameter = next(student.net.parameters())
+    with torch.no_grad():
+        for number in range(100):
+            parameter.fill_(number)
+            lesson.follow(student)
+    average = next(lesson.average.parameters())
+    assert 87 < float(average.mean()) < 91  # of weights n^9, about 99 less a tenth
+    assert float(average.std()) < 1e-3
 
 
 def test_leaping_students_refuse_solvers_that_do_not_say_where_they_land(models: Path) -> None:

@@ -33,7 +33,7 @@ class DistillConfig:
     least_guidance: float = 1.0  # scales are drawn evenly from here
     most_guidance: float = 8.0  # to here, so that --cfg works at one step
     stages: int = 8  # of a curriculum, where a method has one
-    teacher_steps: int = 16  # where a method draws whole samples of the teacher
+    teacher_steps: int = 16  # that the teacher draws in, or that progressive halving begins from
     critic_updates: int = 2  # of a second network that learns beside the student, for each of the student's own
     adversarial: float = 0.5  # the critic's gradient in units of the other loss's, where a method has both
 

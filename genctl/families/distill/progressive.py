@@ -1,15 +1,16 @@
 """Progressive distillation (arXiv:2202.00512): one step of the student is two of its teacher, which it then replaces.
 
 The run is cut into stages of equal length; a stage of N steps learns to do in one DDIM step what its teacher does in
-two, on the grid of N steps, and the next stage's teacher is this stage's student: N = K 2^(stages - 1), ..., 2 K, K for
-a student of K steps.
-The student is told where a step ends, so that a step of N and one of 2N do not contradict each other; a share of each
-stage keeps alive what the stage before had learnt, so a student of K steps also draws in 2 K.
+two, on the grid of N steps, and the next stage's teacher is this stage's student: for a student of K steps N falls from
+half of `teacher_steps`, as near as doubling K comes to it, to 2 K and K.
+The student is told where a step ends, so that steps of different grids do not contradict each other; a share of each
+stage keeps alive what the two stages before had learnt, so a student of K steps also draws in 2 K and in 4 K.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor
@@ -29,7 +30,8 @@ from genctl.families.distill.lesson import (
 )
 from genctl.families.flow import Flow
 
-KEPT = 0.25  # share of rows on the grid of the stage before
+RECENT = 10  # one part in so many of a stage is what its average remembers
+KEPT = 0.25  # share of rows on the grids of the two stages before
 
 
 class Progressive(Lesson):
@@ -40,23 +42,29 @@ class Progressive(Lesson):
         super().__init__(teacher, config)
         if teacher.config.sampling.spacing in ("karras", "exponential"):
             raise UsageError("--method progressive: the teacher's times of N steps are not among those of 2 N")
-        self.register_buffer("stage", torch.zeros((), dtype=torch.long))
+        for name in ("stage", "seen"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.long))
         self.stage: Tensor
+        self.seen: Tensor  # steps of this stage
 
     def begin(self, student: Flow) -> None:
-        self.before = copy.deepcopy(student.net).requires_grad_(False).eval()  # the last stage's student
+        self.average = copy.deepcopy(student.net).requires_grad_(False).eval()  # of this stage's student
+        self.before = copy.deepcopy(self.average)  # the last stage's student
 
     def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
-        stages = self.config.stages
+        fewest = student.config.sampling.steps
+        stages = max(1, round(math.log2(self.config.teacher_steps / fewest)))
         stage = max(min(int(progress * stages), stages - 1), int(self.stage))  # a longer run stays in its last stage
         if stage > int(self.stage):
-            self.before.load_state_dict(student.net.state_dict())
+            self.before.load_state_dict(self.average.state_dict())
             self.stage.fill_(stage)
-        fewest = student.config.sampling.steps
-        steps, finest = fewest * 2 ** (stages - 1 - stage), 4 * fewest * 2 ** (stages - 1)
+            self.seen.zero_()
+        self.follow(student)
+        steps, finest = fewest * 2 ** (stages - 1 - stage), 8 * fewest * 2 ** (stages - 1)
         times = self.grid(finest).flip(0).to(batch["x"])  # rising; those of any stage are among them
-        x, scale, kept = batch["x"], self.scales(batch, draw), draw.uniform() < KEPT
-        count = torch.where(kept, 2 * steps, steps)
+        x, scale, which = batch["x"], self.scales(batch, draw), draw.uniform()
+        kept = which < KEPT
+        count = torch.where(which < KEPT / 2, 4 * steps, torch.where(kept, 2 * steps, steps))
         index = torch.minimum((draw.strata() * count).floor(), count - 1)
         t, middle, s = (times[((index + part) * (finest / count)).round().long()] for part in (1.0, 0.5, 0.0))
         x_t = student.path.mix(x, draw.normal(*x.shape[1:]), t)
@@ -70,6 +78,13 @@ class Progressive(Lesson):
         error = mean_square(guess_of(student, x_t, t, conditions_of(batch), self.told(scale, s)) - wanted)
         weight = torch.exp(student.path.log_snr(t)).clamp(min=1, max=100)  # truncated SNR, the paper's
         yield "model", (weight * error).mean(), {"error": error.mean().sqrt(), "steps": torch.as_tensor(float(steps))}
+
+    @torch.no_grad()
+    def follow(self, student: Flow) -> None:
+        """Average the student's weights over the last part of its stage: a teacher with less noise than the newest."""
+        self.seen += 1
+        newest = [p.detach() for p in student.net.parameters()]
+        torch._foreach_lerp_([*self.average.parameters()], newest, min(1.0, RECENT / int(self.seen)))
 
     def older(self, student: Flow, x_t: Tensor, t: Tensor, end: Tensor, batch: Batch, scale: Tensor) -> Tensor:
         """The data guess for a step from t to `end`: the teacher's, in later stages the last student's."""
