@@ -148,6 +148,14 @@ def remark_differences(like: Path | None, made: dict[str, Any], family: Family, 
             shared.remark(f"genctl: {what} is not what {like} was made with; the picture will differ", quiet)
 
 
+def remark_guidance(family: Family, scale: float | None, quiet: bool) -> None:
+    """Say of a student when its guidance scale is none of those that it was taught."""
+    taught = family.info.get("teacher", {}).get("settings", {})
+    low, high = taught.get("least_guidance"), taught.get("most_guidance")
+    if scale is not None and low is not None and not low <= scale <= high:
+        shared.remark(f"genctl: this student was taught --cfg {low:g} to {high:g}; {scale:g} is a guess", quiet)
+
+
 def _check_recorded(path: Path, recorded: dict[str, Any]) -> None:
     """Raise InputError where a picture's provenance holds something that no setting can be."""
     texts = ("model", "prompt", "class_name", "negative", "guidance", "dtype")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genctl.cli import shared
+from genctl.cli import asked, shared
 from genctl.errors import InputError, UsageError
 from genctl.media import names
 
@@ -155,6 +155,7 @@ def _between_draws(
     if len(texts or numbers) < 2:
         raise UsageError("interpolate wants two ends or more")
     family = shared.load(name, device)
+    asked.remark_guidance(family, cfg, False)
     if texts:
         return between_prompts(family, texts, frames, seed, guidance_scale=cfg, steps=steps), family
     return between_seeds(family, numbers, frames, prompt, guidance_scale=cfg, steps=steps), family

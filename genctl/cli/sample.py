@@ -152,6 +152,7 @@ def sample(
     request = asked.request_of(settings, jobs, batch, preview)
     request = replace(request, **asked.changes(family, start, settings, device, quiet))
     asked.remark_differences(like, made, family, request, quiet)
+    asked.remark_guidance(family, request.guidance_scale, quiet)
     if drawn:
         shared.remark(drawn, quiet)
     _draw(family, request, jobs, settings, paths, grid, as_json, quiet, no_metadata)

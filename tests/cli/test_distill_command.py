@@ -29,7 +29,9 @@ def test_a_student_from_the_command_line(models: Path, capsys: pytest.CaptureFix
     assert said["teacher"]["method"] == "consistency"
     assert said["config"]["sampling"]["steps"] == 2
     assert execute(["sample", "-m", "runs/fast", "-p", "red circle", "--cfg", "3", "-s", "1", "-o", "a.png", "-q"]) == 0
-    capsys.readouterr()
+    beyond = ["sample", "-m", "runs/fast", "-p", "red circle", "--cfg", "12", "-s", "1", "-o", "b.png"]
+    assert execute(beyond) == 0
+    assert "taught --cfg 1 to 8; 12 is a guess" in capsys.readouterr().err
     assert execute(["info", "a.png", "--json"]) == 0
     drawn = json.loads(capsys.readouterr().out)
     assert (drawn["solver"], drawn["steps"], drawn["guidance_scale"]) == ("consistency", 2, 3)
