@@ -1,9 +1,10 @@
-"""Draw the README's two sheets from weights/: nine prompts, three seeds each; and pictures changed.
+"""Draw the README's sheets from weights/ into a folder: gallery.png, changes.png, students.png.
 
-python examples/weights/gallery.py docs/gallery.png docs/changes.png data/emoji
+python examples/weights/gallery.py docs data/emoji
 
-The second one changes two real pictures of the emoji set (examples/emoji): a walk between their codes, one through the
-noise that draws them, a variation by a prompt, and a part redrawn.
+gallery: nine prompts, three seeds each. changes: two real pictures of the emoji set (examples/emoji) changed: a walk
+between their codes, one through the noise that draws them, a variation by a prompt, and a part redrawn. students: the
+nine prompts by teacher and student, from the same noise.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ PROMPTS = (
     "pizza",
 )
 SEEDS = 3
+STUDENTS = (("ldm", 20), ("ldm-fast", 4), ("ldm-fast", 2), ("ldm-fast", 1), ("ldm", 4), ("ldm", 2), ("ldm", 1))  # rows
 CAT, DOG, COLUMNS = "3d/1f431.webp", "3d/1f436.webp", 7
 
 
@@ -55,17 +57,23 @@ def changes(model: Family, data: Path) -> Tensor:
     return torch.cat([*rows, cat[None], redrawn])
 
 
+def students() -> Tensor:
+    models = {name: load(name) for name, _ in STUDENTS}
+    asked = {"seeds": [1] * len(PROMPTS), "prompts": [*PROMPTS]}
+    return torch.cat([drawn(models[name], steps=steps, **asked) for name, steps in STUDENTS])
+
+
 def drawn(model: Family, **request: object) -> Tensor:
     parts = model.sample(Request(guidance_scale=4.0, **request))  # type: ignore[arg-type]
     return torch.cat([part.pictures for part in parts if part.final])
 
 
 def main() -> None:
-    sheet, changed, data = (Path(argument) for argument in sys.argv[1:4])
+    folder, data = (Path(argument) for argument in sys.argv[1:3])
     model = load("ldm")
-    write_picture(sheet, grid(gallery(model), columns=len(PROMPTS)))
-    write_picture(changed, grid(changes(model, data), columns=COLUMNS))
-    print(sheet, changed)
+    write_picture(folder / "gallery.png", grid(gallery(model), columns=len(PROMPTS)))
+    write_picture(folder / "changes.png", grid(changes(model, data), columns=COLUMNS))
+    write_picture(folder / "students.png", grid(students(), columns=len(PROMPTS)))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ def distill(
     method: Annotated[
         str | None,
         typer.Option(
-            help=f"One of {', '.join(shared.METHODS)} (default: consistency; of data-predicting teachers, meanflow)."
+            help=f"One of {', '.join(shared.METHODS)} (default: progressive; where sampling times are spaced as Karras "
+            "or evenly in log-SNR, consistency)."
         ),
     ] = None,
     data: Annotated[
@@ -75,7 +76,8 @@ def distill(
         raise UsageError(
             f"{model} is a student itself; distill its teacher {document['teacher']['name']}, --init {model}"
         )
-    method = method or ("meanflow" if document["config"]["diffusion"]["target"] == "x" else "consistency")
+    uneven = document["config"]["sampling"]["spacing"] in ("karras", "exponential")  # which cannot be halved
+    method = method or ("consistency" if uneven else "progressive")
     if pairs is not None and method == "dmd":
         raise UsageError("--pairs has no effect on --method dmd, which learns from prompts alone; leave it out")
     if init is not None:

@@ -26,7 +26,7 @@ def test_a_student_from_the_command_line(models: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.strip() == "runs/fast/model.safetensors"
     said = files.read_header(Path("runs/fast/model.safetensors")).document
     assert said["teacher"]["name"] == "tiny-ldm"
-    assert said["teacher"]["method"] == "consistency"
+    assert said["teacher"]["method"] == "progressive"
     assert said["config"]["sampling"]["steps"] == 2
     assert execute(["sample", "-m", "runs/fast", "-p", "red circle", "--cfg", "3", "-s", "1", "-o", "a.png", "-q"]) == 0
     beyond = ["sample", "-m", "runs/fast", "-p", "red circle", "--cfg", "12", "-s", "1", "-o", "b.png"]
@@ -34,7 +34,7 @@ def test_a_student_from_the_command_line(models: Path, capsys: pytest.CaptureFix
     assert "taught --cfg 1 to 8; 12 is a guess" in capsys.readouterr().err
     assert execute(["info", "a.png", "--json"]) == 0
     drawn = json.loads(capsys.readouterr().out)
-    assert (drawn["solver"], drawn["steps"], drawn["guidance_scale"]) == ("consistency", 2, 3)
+    assert (drawn["solver"], drawn["steps"], drawn["guidance_scale"]) == ("euler", 2, 3)
     assert execute([*command[:-1], "--updates", "5"]) == 0  # more of the same goes on
     assert files.read_header(Path("runs/fast/model.safetensors")).document["training"]["steps"] == 5
 
