@@ -3,7 +3,8 @@
 python examples/bench/students.py data/emoji --teacher ldm --students ldm-fast --most 120 [--curve]
 
 As many held-out as trained (concept, style) pairs are drawn, `--most` of each; retrieval is over both, distances are to
-all training pictures. Seconds are of one picture without the codec's part, the median of nine after a warm-up.
+all training pictures. Seconds are of one picture's denoising, without the text encoder's part and the codec's, the
+median of nine after a warm-up.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -48,11 +50,12 @@ class Judge:
 
 
 def seconds(model: Flow, **request: Any) -> float:
-    times = []
-    for seed in range(10):
-        begin = time.perf_counter()
-        model.drawn(Request(seeds=[seed], prompts=["cat"], **request))
-        times.append(time.perf_counter() - begin)
+    times, kept = [], {tuple(texts): model.conditions(texts) for texts in (["cat"], ["cat", ""])}
+    with mock.patch.object(model, "conditions", lambda texts: kept[tuple(texts)]):
+        for seed in range(10):
+            begin = time.perf_counter()
+            model.drawn(Request(seeds=[seed], prompts=["cat"], **request))
+            times.append(time.perf_counter() - begin)
     return median(times[1:])
 
 
@@ -86,8 +89,8 @@ def main() -> None:
         print(f"\n| guidance | {' | '.join(f'{name}, {steps} steps' for name, steps in curves)} |")
         print(f"| --- |{' --- |' * len(curves)}", flush=True)
         for scale in (1.0, 2.0, 4.0, 6.0, 8.0):
-            found = [judge(models[name], False, steps=steps, guidance_scale=scale) for name, steps in curves]
-            cells = (f"{100 * one['top1']:.1f} / {100 * one['top5']:.1f}" for one in found)
+            at_scale = [judge(models[name], False, steps=steps, guidance_scale=scale) for name, steps in curves]
+            cells = (f"{100 * one['top1']:.1f} / {100 * one['top5']:.1f}" for one in at_scale)
             print(f"| {scale:g} | {' | '.join(cells)} |", flush=True)
 
 
