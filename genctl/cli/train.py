@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -224,11 +225,12 @@ def training_facts(document: dict[str, Any]) -> dict[str, Any]:
 def facts_of(model: Family, pictures: Pictures, folder: Path, document: dict[str, Any]) -> dict[str, Any]:
     """What the model file records of its training, beside steps and minutes. A text-to-image model names the prompts
     that it was trained on, MOST_PROMPTS at most: to look up what to ask for, and to distill it without the data."""
+    from genctl.data.pictures import DataConfig
     from genctl.metrics.samples import prompt_of
 
     licence = folder / "ATTRIBUTION.md"
     text = licence.read_text(encoding="utf-8") if licence.exists() else ""
-    settings = {key: value for key, value in document["data"].items() if key != "fingerprint"}
+    settings = {field.name: document["data"][field.name] for field in fields(DataConfig)}
     data = {"pictures": len(pictures), "fingerprint": pictures.fingerprint, "settings": settings, "attribution": text}
     facts = training_facts(document) | {"data": data}
     if "text" in model.can:
