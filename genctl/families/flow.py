@@ -34,7 +34,7 @@ from genctl.families.base import Blend, Drawn, Losses, Request, Source
 from genctl.families.prompted import Conditions, Prompted
 from genctl.nets import fast
 from genctl.nets.dit import DiT
-from genctl.nets.dit_sample import Loop, PackedBlock, pack
+from genctl.nets.dit_sample import Loop, Packed, pack
 from genctl.nets.graph import GraphLoop
 from genctl.nets.plain import PlainLoop
 
@@ -57,7 +57,7 @@ class Flow(Prompted):
         super().__init__(config)
         self.config, self.pixels = config, config.pixels
         self.path = PATHS[config.diffusion.path]
-        self.packed: dict[torch.dtype, list[PackedBlock]] = {}
+        self.packed: dict[torch.dtype, Packed] = {}
         self.graphs: dict[tuple[Any, ...], GraphLoop] = {}
         self.plain: dict[torch.dtype, nn.Module] = {}
         self.lesson: Lesson | None = (

@@ -1,15 +1,16 @@
 """The DiT as a step function for sampling: the same mathematics as `DiT.forward`, arranged for one denoising loop.
 
-Computed once for the whole loop: text keys and values of every block, the modulation rows of every evaluation time,
-rotary tables with the query and key scales and 1 / sqrt(d) folded in, packed weights. What is left in a step: two
-norms, five matrix products and one attention a block. A test holds it against the plain forward.
+Computed once for all loops: packed weights, and for each grid of patches rotary tables with the query and key scales
+and 1 / sqrt(d) folded in. Once for a loop: text keys and values of every block, the modulation rows of every evaluation
+time. What is left in a step: two norms, five matrix products and one attention a block. A test holds it against the
+plain forward.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from genctl.nets.dit import Block, DiT, head_norm, merge, norm, rotary
 
 @dataclass
 class PackedBlock:
-    """One block's weights, packed, in the sampling dtype; shared by all loops of a process."""
+    """One block's weights, packed, in the sampling dtype."""
 
     block: Block
     qkv: fast.Linear
@@ -34,11 +35,21 @@ class PackedBlock:
     cross_out: fast.Linear | None
 
 
-def pack(net: DiT, dtype: torch.dtype) -> list[PackedBlock]:
+@dataclass
+class Packed:
+    """What all loops of a process share."""
+
+    blocks: list[PackedBlock]
+    modulation: Tensor  # the blocks' own, [blocks, 6, D]
+    text_kv: fast.Linear | None  # text -> keys and values of all blocks, D -> blocks * 2 D
+    text_scale: Tensor  # of text keys, [blocks, 1, 1, 1, d]
+    tables: dict[tuple[int, ...], list[Tensor]] = field(default_factory=dict)  # of each grid that was drawn: by block
+
+
+def pack(net: DiT, dtype: torch.dtype) -> Packed:
     """Pack every block's matrices for inference in `dtype`."""
-    packed = []
-    for block in net.blocks:
-        assert isinstance(block, Block)
+    packed, blocks = [], [block for block in net.blocks if isinstance(block, Block)]
+    for block in blocks:
         gate, up = block.gate_up.weight.detach().to(dtype).chunk(2)
         cross = block.text == "cross"
         packed.append(
@@ -53,7 +64,11 @@ def pack(net: DiT, dtype: torch.dtype) -> list[PackedBlock]:
                 fast.linear(block.cross_out.weight.detach().to(dtype)) if cross else None,
             )
         )
-    return packed
+    text_kv = None
+    if net.config.text != "none":
+        text_kv = fast.linear(torch.cat([block.text_kv.weight.detach() for block in blocks]).to(dtype))
+    text_scale = torch.stack([block.qk_scale[1].detach() for block in blocks])[:, None, None, None].to(dtype)
+    return Packed(packed, torch.stack([block.table.detach() for block in blocks]), text_kv, text_scale)
 
 
 def by_row(function: Callable[..., Any], *arguments: Tensor) -> Any:
@@ -73,7 +88,7 @@ class Loop:
     """
 
     def __init__(
-        self, net: DiT, packed: list[PackedBlock], dtype: torch.dtype, shape: tuple[int, ...], times: Tensor,
+        self, net: DiT, packed: Packed, dtype: torch.dtype, shape: tuple[int, ...], times: Tensor,
         states: Tensor | None = None, present: Tensor | None = None, pooled: Tensor | None = None,
         scalars: Tensor | None = None,
     ) -> None:  # fmt: skip
@@ -83,16 +98,13 @@ class Loop:
         self.pictures = shape[0]
         self.grid = net.grid(torch.empty(shape, device="meta"))
         device = net.embed.weight.device
-        text = None
-        if states is not None and present is not None:
-            states = states.to(net.text_in.weight.dtype)
-            text = by_row(net.text_tokens, states, present)  # [R, L, D]
         told = None if scalars is None else scalars.to(device, torch.float32)
         self.modulations = self._modulations(times.to(device), pooled, present, told)
-        depth = config.width // config.heads
-        table = rotary(self.grid, depth, device)  # [2, N, d]
-        self.tables = [self._fold(p.block, table) for p in packed]
-        self.keys = [self._text_buffers(p.block, text, table.shape[1]) for p in packed]
+        if self.grid not in packed.tables:
+            table = rotary(self.grid, config.width // config.heads, device)  # [2, N, d]
+            packed.tables[self.grid] = [self._fold(p.block, table) for p in packed.blocks]
+        self.tables = packed.tables[self.grid]
+        self.keys = None if states is None or present is None else self._text_buffers(states, present)
         self.embed = (net.embed.weight.to(dtype), net.embed.bias.to(dtype))
         self.last = (net.last.weight.to(dtype), net.last.bias.to(dtype))
 
@@ -111,21 +123,20 @@ class Loop:
             )  # each row alone: a product's rounding may depend on how many rows it has
         shared = torch.stack([net.modulation(c[:, row]) for row in range(rows)], 1)  # [K, R, 6 D]
         shared = shared.view(count, 1, rows, 6, -1).transpose(2, 3)  # [K, 1, 6, R, D]
-        tables = torch.stack([p.block.table for p in self.packed])  # [blocks, 6, D]
-        every = shared + tables[None, :, :, None]
+        every = shared + self.packed.modulation[None, :, :, None]
         every[:, :, [1, 4]] += 1
         last = net.last_table[None, :, None] + c.view(count, 1, rows, -1)  # [K, 2, R, D]
         last[:, 1] += 1
         return every[..., None, :].to(self.dtype), last[..., None, :].to(self.dtype)
 
-    def _fold(self, block: Block, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Tables [2, 1, 1, N, d] for (q, k): rotate(n * scale) = n * first + roll(n, d / 2) * second."""
+    def _fold(self, block: Block, table: Tensor) -> Tensor:
+        """(first, second) [2, 2, 1, 1, N, d], of (q, k): rotate(n * scale) = n * first + roll(n, d / 2) * second."""
         cos, sin = table
         scale = block.qk_scale.float() * torch.tensor([[self._root(block)], [1.0]], device=table.device)
         half = scale.shape[-1] // 2
         swapped = torch.cat([-scale[:, half:], scale[:, :half]], -1)
-        first, second = scale[:, None] * cos, swapped[:, None] * sin  # [2, N, d]
-        return first[:, None, None].to(self.dtype), second[:, None, None].to(self.dtype)
+        both = torch.stack([scale[:, None] * cos, swapped[:, None] * sin])  # [2, 2, N, d]
+        return both[:, :, None, None].to(self.dtype)
 
     def _root(self, block: Block) -> float:
         """1 / sqrt(d), folded into the queries where attention is two plain products."""
@@ -137,15 +148,21 @@ class Loop:
         few = math.prod(self.grid) + self.net.config.text_slots <= fast.SCORES_MOST
         return few and self.dtype == torch.bfloat16 and self.net.embed.weight.device.type == "cpu"
 
-    def _text_buffers(self, block: Block, text: Tensor | None, count: int) -> tuple[Tensor, Tensor] | None:
-        """Joint attention: keys and values [R, H, L + N, d] with the text's in place. Cross: the text's alone."""
-        if text is None:
-            return None
-        k, v = (part.to(self.dtype) for part in by_row(block.text_keys, text))
-        if block.text == "cross":
-            return k.contiguous(), v.contiguous()
-        room = (k.shape[0], k.shape[1], count, k.shape[3])
-        return torch.cat([k, k.new_zeros(room)], 2), torch.cat([v, v.new_zeros(room)], 2)
+    def _text_buffers(self, states: Tensor, present: Tensor) -> Tensor:
+        """Every block's keys and values [blocks, 2, R, H, L + N, d]: joint attention, with the text's in place; for
+        cross-attention the text's alone [blocks, 2, R, H, L, d]."""
+        net, packed, (rows, slots) = self.net, self.packed, present.shape
+        assert packed.text_kv is not None
+        text = by_row(net.text_tokens, states.to(net.text_in.weight.dtype), present).to(self.dtype)  # [R, L, D]
+        made = by_row(packed.text_kv, text)
+        made = (
+            made.view(rows, slots, len(packed.blocks), 2, net.config.heads, -1).permute(2, 3, 0, 4, 1, 5).contiguous()
+        )
+        room = 0 if net.config.text == "cross" else math.prod(self.grid)
+        buffers = made.new_zeros(*made.shape[:4], slots + room, made.shape[-1])
+        buffers[:, 0, :, :, :slots] = head_norm(made[:, 0]) * packed.text_scale
+        buffers[:, 1, :, :, :slots] = made[:, 1]
+        return buffers
 
     def __call__(self, x_t: Tensor, k: int, both: bool) -> Tensor:
         """x_t [B, C, *grid] at the k-th time -> prediction [B, ...], or for `both` halves [2 B, ...]."""
@@ -163,30 +180,30 @@ class Loop:
         tokens = F.linear(self.net.patchify(x_t.to(self.dtype)), *self.embed)
         if rows != len(tokens):
             tokens = tokens.repeat(rows // len(tokens), 1, 1)
-        for index, packed in enumerate(self.packed):
-            tokens = self._block(packed, index, tokens, every[index])
+        for index, packed in enumerate(self.packed.blocks):
+            text = None if self.keys is None else self.keys[index, :, :rows]
+            tokens = self._block(packed, tokens, every[index], text, self.tables[index])
         shift, scale = last
         out = F.linear(torch.addcmul(shift, norm(tokens), scale), *self.last)
         return self.net.unpatchify(out.float(), self.grid)
 
-    def _block(self, packed: PackedBlock, index: int, x: Tensor, modulation: Tensor) -> Tensor:
+    def _block(self, packed: PackedBlock, x: Tensor, modulation: Tensor, text: Tensor | None, table: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation
         block = packed.block
         qkv = block.split(packed.qkv(torch.addcmul(shift1, norm(x), scale1)), 3)  # [3, R, H, N, d]
-        first, second = self.tables[index]
+        first, second = table
         turned = head_norm(qkv[:2])
         q, k = torch.addcmul(turned * first, turned.roll(turned.shape[-1] // 2, -1), second)
-        v, text = qkv[2], self.keys[index]
+        v = qkv[2]
         if text is not None and block.text == "joint":
-            rows, slots = len(x), text[0].shape[2] - x.shape[1]
-            keys, values = text[0][:rows], text[1][:rows]
-            keys[:, :, slots:], values[:, :, slots:] = k, v
-            k, v = keys, values
+            slots = text.shape[3] - x.shape[1]
+            text[0, :, :, slots:], text[1, :, :, slots:] = k, v
+            k, v = text
         x = torch.addcmul(x, gate1, packed.out(merge(self._attend(q, k, v))))
         if text is not None and packed.cross_q is not None and packed.cross_out is not None:
             (q,) = block.split(packed.cross_q(norm(x)), 1)
             q = head_norm(q) * block.qk_scale[0].to(self.dtype) * self._root(block)
-            x = x + packed.cross_out(merge(self._attend(q, text[0][: len(x)], text[1][: len(x)])))
+            x = x + packed.cross_out(merge(self._attend(q, *text)))
         normed = torch.addcmul(shift2, norm(x), scale2)
         return torch.addcmul(x, gate2, packed.down(packed.up(normed, packed.gate(normed))))
 

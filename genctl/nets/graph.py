@@ -27,9 +27,8 @@ class GraphLoop:
     def take(self, loop: Loop) -> GraphLoop:
         """Go on with the conditions and times of `loop`, which has this one's shape."""
         self.loop.modulations = loop.modulations
-        for mine, theirs in zip(self.loop.keys, loop.keys, strict=True):
-            for buffer, values in zip(mine or (), theirs or (), strict=True):
-                buffer.copy_(values)
+        if self.loop.keys is not None and loop.keys is not None:
+            self.loop.keys.copy_(loop.keys)
         return self
 
     def __call__(self, x_t: Tensor, k: int, both: bool) -> Tensor:

@@ -127,6 +127,19 @@ def test_prepared_loop_is_batch_invariant() -> None:
         assert torch.equal(many(x, 1, False)[1:], one(x[1:], 1, False))
 
 
+def test_packed_weights_serve_grids_of_several_shapes_in_turn() -> None:
+    made = net(SMALL)
+    with torch.inference_mode():
+        kept = pack(made, torch.float32)
+        for size in ((8, 8), (8, 6), (8, 8), (6, 8)):
+            x = torch.randn(2, 3, *size)
+            kept_loop, fresh = (
+                Loop(made, packed, torch.float32, x.shape, torch.tensor([0.5]), *conditions(2))
+                for packed in (kept, pack(made, torch.float32))
+            )
+            assert torch.equal(kept_loop(x, 0, False), fresh(x, 0, False))
+
+
 def test_every_condition_changes_the_prediction() -> None:
     made = net(SMALL)
     states, present, pooled = conditions(2)
