@@ -68,6 +68,7 @@ class Flow(Prompted):
         return {"model": self.net} | (self.lesson.phases() if self.lesson is not None else {})
 
     def compile_parts(self) -> None:
+        torch._dynamo.config.recompile_limit = 64  # of all networks together: with a gradient and without, by rows
         nets = [self.net]
         if self.lesson is not None:  # the teacher's network runs more often than the student's
             nets += [self.lesson.teacher.net, *self.lesson.children()]

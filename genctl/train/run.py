@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,23 +109,29 @@ class Run:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Refuse a second process on this folder with the first's pid and host. The lock is the system's own (flock):
-        it goes with the process that holds it. Where there is none (Windows), runs are not guarded."""
+        it goes with the process that holds it. Where there is none (Windows), runs are not guarded. A new folder in
+        which nothing was trained goes again."""
+        new = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "lock"
-        with path.open("a+") as file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    holder = path.read_text().strip() or "another process"
-                    raise UsageError(
-                        f"{self.folder}: {holder} trains here; stop it first, or give another -o"
-                    ) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            yield
-            file.truncate(0)
+        try:
+            with path.open("a+") as file:
+                if fcntl is not None:
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except OSError:
+                        holder = path.read_text().strip() or "another process"
+                        raise UsageError(
+                            f"{self.folder}: {holder} trains here; stop it first, or give another -o"
+                        ) from None
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                file.flush()
+                yield
+                file.truncate(0)
+        finally:
+            if new and {path.name for path in self.folder.iterdir()} <= {"run.json", "lock"}:
+                shutil.rmtree(self.folder)
 
 
 def lengthened(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

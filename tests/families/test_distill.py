@@ -336,8 +336,48 @@ def test_a_critic_looks_through_the_teachers_layers(models: Path, name: str) -> 
     (slope,) = torch.autograd.grad(opinions.sum(), x)
     assert opinions.shape[0] == 2
     assert slope.abs().max() > 0
-    phases = [phase for phase, _, _ in student.training_step(batch, Draw(1, 2), 0.5)]
-    assert phases == ["critic", "model"]
+    (_, critic, _), (_, loss, _) = lesson.step(student, batch, Draw(1, 2), 0.5)
+    assert float(critic) > 0
+
+    draw = Draw(1, 2)
+    x_t, t, scale = lesson.noised(student, batch, draw)
+    z, s = draw.normal(*teacher.shape), lesson.times(student, draw)
+    distance, guess, _ = lesson.distances(student, batch, x_t, t, scale, 0.5)
+    opinion = lesson.opinions(guess, z, s, batch, scale).mean(1)
+    parts = [torch.autograd.grad(part.sum(), guess, retain_graph=True)[0] for part in (distance, opinion)]
+    ours, theirs = (part.flatten(1).norm(dim=1) for part in parts)
+    wanted = (distance - 0.5 * ours / theirs * opinion).mean()
+    assert torch.allclose(loss, wanted, rtol=1e-5)
+    pairs = (torch.autograd.grad(one, [*student.net.parameters()], allow_unused=True) for one in (loss, wanted))
+    for got, expected in zip(*pairs, strict=True):
+        assert (got is None) == (expected is None)
+        assert got is None or torch.allclose(got, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_compiled_lessons_teach_the_same(models: Path, method: str) -> None:
+    """Compiled blocks of student, teacher and second network: the gradients of eager ones."""
+
+    def gradients(compiled: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        teacher = load_model("tiny-ldm")
+        assert isinstance(teacher, Flow)
+        student = student_of(teacher, method, 2, DistillConfig(stages=2, teacher_steps=2))
+        if compiled:
+            student.compile_parts()
+        states, present, pooled = teacher.conditions(["red", "green", "blue", ""])
+        x = torch.randn(4, *teacher.shape, generator=torch.Generator().manual_seed(3))
+        for phase, loss, _ in student.training_step(
+            {"x": x, "states": states, "present": present, "pooled": pooled}, Draw(1, 4), 0.5
+        ):
+            if phase == "model":
+                student.net.zero_grad()
+            loss.backward()
+        return [p.grad for p in student.net.parameters() if p.grad is not None]
+
+    for compiled, eager in zip(gradients(True), gradients(False), strict=True):
+        assert torch.allclose(compiled, eager, rtol=1e-3, atol=1e-3 * float(eager.abs().max()) + 1e-7)
 
 
 def test_progressive_students_become_the_teacher(models: Path) -> None:

@@ -388,13 +388,30 @@ def test_begin_within_the_lock_on_a_new_folder(tmp_path: Path) -> None:
 def test_a_second_process_is_refused_and_a_dead_ones_lock_is_free(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     holder = f"process {os.getpid()} on {socket.gethostname()} trains here"
-    with run.locked(), pytest.raises(UsageError, match=holder), Run(tmp_path / "run").locked():
-        pass
+    with run.locked():
+        with pytest.raises(UsageError, match=holder), Run(tmp_path / "run").locked():
+            pass
+        assert (tmp_path / "run/lock").exists()
+    (tmp_path / "run").mkdir()
     (tmp_path / "run/lock").write_text(
         f"process {os.getpid()} on {socket.gethostname()}"
     )  # left by one that was killed
     with run.locked():
         pass
+
+
+def test_a_new_run_that_fails_before_its_first_step_leaves_no_folder(tmp_path: Path) -> None:
+    def begun(run: Run, steps: int) -> None:
+        with run.locked():
+            run.begin({"a": 1}, False)
+            for step in range(steps):
+                run.log({"step": step})
+            raise UsageError("no data")
+
+    for steps in (0, 1):
+        with pytest.raises(UsageError, match="no data"):
+            begun(Run(tmp_path / str(steps)), steps)
+        assert (tmp_path / str(steps)).exists() == (steps > 0)
 
 
 def test_a_damaged_state_gives_way_to_the_one_before(tmp_path: Path) -> None:

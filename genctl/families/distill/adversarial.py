@@ -61,10 +61,13 @@ class Adversarial(Consistency):
         yield "critic", critic, {}
         distance, guess, figures = self.distances(student, batch, x_t, t, scale, progress)
         opinion = self.opinions(guess, z, s, batch, scale).mean(1)  # [B]
-        slopes = [torch.autograd.grad(part.sum(), guess, retain_graph=True)[0] for part in (distance, opinion)]
-        ours, theirs = (slope.flatten(1).norm(dim=1) for slope in slopes)  # of each row
-        share = self.config.adversarial * ours / theirs.clamp(min=1e-8)
-        yield "model", (distance - share * opinion).mean(), figures | {"opinion": opinion.mean()}
+        ours, theirs = (torch.autograd.grad(part.sum(), guess)[0] for part in (distance, opinion))  # by row
+        sizes = [slope.flatten(1).norm(dim=1) for slope in (ours, theirs)]
+        share = self.config.adversarial * sizes[0] / sizes[1].clamp(min=1e-8)
+        slope = (ours - like(share, guess) * theirs) / len(guess)
+        through = (guess * slope).sum()  # has the loss's gradient; the teacher is not walked back through twice
+        loss = (distance - share * opinion).mean().detach() + through - through.detach()
+        yield "model", loss, figures | {"opinion": opinion.mean()}
 
     def opinions(self, x: Tensor, z: Tensor, s: Tensor, batch: Batch, scale: Tensor) -> Tensor:
         """What the heads think [B, M] of pictures x [B, ...], noised to s; the batch's conditions are repeated as often
