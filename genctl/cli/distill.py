@@ -31,7 +31,7 @@ def distill(
         str | None,
         typer.Option(
             help=f"One of {', '.join(shared.METHODS)} (default: progressive; where sampling times are spaced as Karras "
-            "or evenly in log-SNR, consistency)."
+            "or evenly in log-SNR, consistency, or dmd of a model that predicts x)."
         ),
     ] = None,
     data: Annotated[
@@ -76,8 +76,10 @@ def distill(
         raise UsageError(
             f"{model} is a student itself; distill its teacher {document['teacher']['name']}, --init {model}"
         )
-    uneven = document["config"]["sampling"]["spacing"] in ("karras", "exponential")  # which cannot be halved
-    method = method or ("consistency" if uneven else "progressive")
+    if method is None:
+        halved = document["config"]["sampling"]["spacing"] not in ("karras", "exponential")
+        bound = document["config"]["diffusion"]["target"] != "x"  # what consistency wants
+        method = "progressive" if halved else "consistency" if bound else "dmd"
     if pairs is not None and method == "dmd":
         raise UsageError("--pairs has no effect on --method dmd, which learns from prompts alone; leave it out")
     if init is not None:
@@ -155,6 +157,7 @@ def _distill(
         pairs = None
     elif pairs is None and data is None:
         pairs = PAIRS
+    held_texts: list[str] = []
     document: dict[str, Any] = {
         "family": student.name, "config": config.to_dict(student.config), "train": config.to_dict(train_config),
         "seed": seed, "init": shown_init or shown, "data": {"pairs": pairs}, "version": __version__,
@@ -176,17 +179,18 @@ def _distill(
         document["data"] |= config.to_dict(data_config) | {"fingerprint": pictures.fingerprint}
         facts |= facts_of(student, pictures, data, document)
         make = partial(sources, student, pictures, data)
-        texts = [prompt_of(teacher, entry) for entry in pictures.split(False).entries]
+        texts, held_texts = ([prompt_of(teacher, e) for e in pictures.split(held).entries] for held in (False, True))
     if data is None or pairs is not None:
         document["data"]["prompts"] = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
-        make = partial(_drawn, teacher, texts or [""], pairs, settings, quiet)
+        make = partial(_drawn, teacher, texts or [""], held_texts or texts or [""], pairs, settings, quiet)
     fit(student, make, facts, document, run, train_config, override, quiet)
 
 
 def _drawn(
-    teacher: Flow, prompts: list[str], pairs: int | None, settings: Any, quiet: bool
+    teacher: Flow, prompts: list[str], held_out: list[str], pairs: int | None, settings: Any, quiet: bool
 ) -> tuple[Source, Source | None]:
-    """Sources of the teacher's own pictures, or of prompts alone."""
+    """Sources of the teacher's own pictures, or of prompts alone. Held out is the noise, and the prompts where a folder
+    has such."""
     from genctl.families.distill.source import Drawn
 
     count, show, begun = pairs or len(prompts), shared.counter(quiet), False
@@ -199,4 +203,4 @@ def _drawn(
         show(done, total)
 
     made = Drawn(teacher, prompts, count, settings, pairs is not None, "training", report)
-    return made, Drawn(teacher, prompts, HELD_PAIRS, settings, False, "held out")
+    return made, Drawn(teacher, held_out, HELD_PAIRS, settings, False, "held out")

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from genctl.families.distill.lesson import Lesson
 
 NOISE_START = 1 - 1e-3  # a predicted noise or score says nothing of the data at t = 1, where x_t is that noise
+LEAPS = ("euler", "consistency")  # solvers of students that are told, or know, where a step ends
 GUIDANCE_UNIT = 1 / 8  # of the guidance scale that a student is told, so that usual ones lie within (0, 1)
 AnyLoop = Loop | GraphLoop | PlainLoop
 
@@ -262,6 +263,11 @@ class Flow(Prompted):
         """Whether this is a student, which is told its guidance scale and may leap along the ODE."""
         return bool(self.config.net.scalars)
 
+    @property
+    def leaps(self) -> bool:
+        """Whether its guess is where a leap ends, not the mean of the data that x_t may come from."""
+        return "end" in self.config.net.scalars or (self.taught and self.config.sampling.solver == "consistency")
+
     @staticmethod
     def _has_condition(request: Request) -> bool:
         """Whether any condition differs from the empty one; then, and only then, is there something to guide."""
@@ -273,6 +279,10 @@ class Flow(Prompted):
         """The guided denoiser of one chunk of pictures, at the times where a solver will evaluate it, and where each
         step ends. A student that is told the guidance scale needs no unconditional half."""
         guidance, count = self.guidance(request), len(prompts)
+        if self.leaps and self.solver(request) not in LEAPS:
+            raise UsageError(
+                f"--solver {self.solver(request)}: this model leaps from time to time, by {' or '.join(LEAPS)}"
+            )
         path = self.walked(request)
         told = self.told(guidance.scale, evaluations, None if ends is None else self.own_times(path, ends)[0])
         if self.taught:
@@ -282,6 +292,8 @@ class Flow(Prompted):
         own = self.guesses(request, [*rows, *[request.negative] * count * needs], count, evaluations, told)
         guesses = own
         if request.guide is not None:
+            if request.guide.taught:
+                raise UsageError("a student is no guide: its guidance is learnt; give a weaker flow")
             if request.guide.shape != self.shape or _codec(request.guide) != _codec(self):
                 raise UsageError("the guide draws pictures of another size, or by another codec, than the model")
             if request.negative or request.also:
@@ -296,13 +308,10 @@ class Flow(Prompted):
         return guide.guided(guesses, guidance, path, evaluations.to(self.device, torch.float32), judged)
 
     def told(self, scale: float, evaluations: Tensor, ends: Tensor | None) -> Tensor | None:
-        """The scalars [K, S] that the network is told at its K evaluations. Raises UsageError for a solver whose steps
-        take several, where the network must know the end of each."""
+        """The scalars [K, S] that the network is told at its K evaluations: scale, and the end of each one's step."""
         names = self.config.net.scalars
         if not names:
             return None
-        if "end" in names and (ends is None or len(ends) != len(evaluations)):
-            raise UsageError("this model leaps from time to time: it wants --solver euler or consistency")
         guided = torch.full_like(evaluations, scale * GUIDANCE_UNIT)
         return torch.stack([ends if name == "end" and ends is not None else guided for name in names], 1)
 

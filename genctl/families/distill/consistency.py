@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genctl.draws import Draw
 from genctl.families.base import Losses
-from genctl.families.distill.lesson import Batch, Lesson, conditions_of, guess_of, mean_square
+from genctl.families.distill.lesson import Batch, DistillConfig, Lesson, conditions_of, guess_of, mean_square
 from genctl.families.flow import Flow
 
 HUBER = 0.01  # below this root mean square the distance is quadratic, above linear
@@ -23,6 +23,11 @@ class Consistency(Lesson):
     name = "consistency"
     solver = "consistency"
     targets = ("velocity", "v", "F")  # of which the guess is x_t itself at t = 0
+
+    def __init__(self, teacher: Flow, config: DistillConfig) -> None:
+        super().__init__(teacher, config)
+        self.register_buffer("stage", torch.zeros((), dtype=torch.long))
+        self.stage: Tensor
 
     def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
         distance, _, figures = self.distances(student, batch, *self.noised(student, batch, draw), progress)
@@ -38,7 +43,8 @@ class Consistency(Lesson):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The loss of each row [B], the student's guesses [B, ...] and figures."""
         conditions, scalars = conditions_of(batch), self.told(scale, torch.zeros_like(t))
-        share = 0.5 ** (1 + int(progress * self.config.stages))
+        self.stage.fill_(max(int(progress * self.config.stages), int(self.stage)))  # a longer run goes no stage back
+        share = 0.5 ** (1 + int(self.stage))
         r = t * (1 - share)
         x_r = self.leap(x_t, t, r, batch, scale)
         with torch.no_grad():

@@ -64,9 +64,9 @@ class Lesson(nn.Module):
         super().__init__()
         target = teacher.config.diffusion.target
         if target not in self.targets:
-            why = "a predicted noise says nothing of the data at t = 1, where students begin"
+            why = "it says nothing of the data at t = 1, where students begin"
             if target == "x":
-                why = "its guess is not bound to x_t at t = 0, and the lesson diverges; meanflow and dmd fit"
+                why = "its guess is not bound to x_t at t = 0, and the lesson diverges; another --method fits"
             raise UsageError(f"--method {self.name}: not from a teacher that predicts {target}: {why}")
         self.teachers = [teacher.requires_grad_(False).eval()]  # in a list: no part of the student, not saved with it
         self.config = config
@@ -87,15 +87,20 @@ class Lesson(nn.Module):
 
     @torch.no_grad()
     def validation_loss(self, student: Flow, batch: Batch, draw: Draw) -> dict[str, Tensor]:
-        """How far the student's single leap from noise lands from where the teacher's ODE goes, root mean square; of
-        the first rows of the batch, at a middling guidance scale."""
+        """Root mean square between where the student's own steps and the teacher's ODE lead from the same noise; of the
+        first rows of the batch, at a middling guidance scale."""
         rows = {key: value[:VALIDATED] for key, value in batch.items()}
         z = draw.normal(*batch["x"].shape[1:])[:VALIDATED]
-        one = torch.ones(len(z), device=z.device)
-        scale = one * (self.config.least_guidance + self.config.most_guidance) / 2
-        wanted = self.sample(z, rows, scale)
-        got = guess_of(student, like(student.path.b(one), z) * z, one, conditions_of(rows), self.told(scale, 0 * one))
-        return {"loss": mean_square(got - wanted).mean().sqrt()}
+        scale = z.new_full((len(z),), (self.config.least_guidance + self.config.most_guidance) / 2)
+        times = self.grid(student.config.sampling.steps).to(z)
+        x_t = student.path.b(times[0]) * z
+        for t, s in pairwise(times):
+            here, there = t.expand(len(z)), s.expand(len(z))
+            end = 0 * there if self.solver == "consistency" else there
+            x_t = remix(
+                student, x_t, guess_of(student, x_t, here, conditions_of(rows), self.told(scale, end)), here, there
+            )
+        return {"loss": mean_square(x_t - self.sample(z, rows, scale)).mean().sqrt()}
 
     @torch.no_grad()
     def sample(self, z: Tensor, batch: Batch, scale: Tensor) -> Tensor:

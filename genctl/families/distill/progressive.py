@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -48,19 +49,21 @@ class Progressive(Lesson):
         self.seen: Tensor  # steps of this stage
 
     def begin(self, student: Flow) -> None:
+        self.fewest = student.config.sampling.steps
         self.average = copy.deepcopy(student.net).requires_grad_(False).eval()  # of this stage's student
         self.before = copy.deepcopy(self.average)  # the last stage's student
 
     def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
-        fewest = student.config.sampling.steps
-        stages = max(1, round(math.log2(self.config.teacher_steps / fewest)))
+        stages = max(1, round(math.log2(self.config.teacher_steps / self.fewest)))
         stage = max(min(int(progress * stages), stages - 1), int(self.stage))  # a longer run stays in its last stage
         if stage > int(self.stage):
             self.before.load_state_dict(self.average.state_dict())
             self.stage.fill_(stage)
             self.seen.zero_()
         self.follow(student)
-        steps, finest = fewest * 2 ** (stages - 1 - stage), 8 * fewest * 2 ** (stages - 1)
+        steps, finest = self.fewest * 2 ** (stages - 1 - stage), 8 * self.fewest * 2 ** (stages - 1)
+        if steps != student.config.sampling.steps:  # a file says what its student has come to
+            student.config = replace(student.config, sampling=replace(student.config.sampling, steps=steps))
         times = self.grid(finest).flip(0).to(batch["x"])  # rising; those of any stage are among them
         x, scale, which = batch["x"], self.scales(batch, draw), draw.uniform()
         kept = which < KEPT

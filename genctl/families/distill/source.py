@@ -25,8 +25,8 @@ NAMES = ("states", "present", "pooled")
 
 
 class Drawn:
-    """`count` rows over `prompts`, which are walked through as often as it takes, but for a share without any; where a
-    method needs no pictures, x is empty of content. `report` is called while the teacher draws."""
+    """`count` rows over `prompts`, which are walked through as often as it takes, with pictures but for a share without
+    any; where a method needs no pictures, x is empty of content. `report` is called while the teacher draws."""
 
     def __init__(
         self, teacher: Flow, prompts: list[str], count: int, config: DistillConfig, pictures: bool, part: str,
@@ -35,7 +35,8 @@ class Drawn:
         self.weights, self.shape, self.device = torch.ones(count), teacher.shape, teacher.device
         self.part, self.preview_prompts = part, [prompts[index * len(prompts) // 16] for index in range(16)]
         order = torch.randperm(len(prompts), generator=generator("prompts", part)).tolist()
-        without = torch.rand(count, generator=generator("without", part)) < teacher.config.diffusion.condition_dropout
+        share = teacher.config.diffusion.condition_dropout if pictures else 0.0  # else the family leaves some out
+        without = torch.rand(count, generator=generator("without", part)) < share
         self.asked = ["" if none else prompts[order[i % len(prompts)]] for i, none in enumerate(without.tolist())]
         place = {prompt: row for row, prompt in enumerate(dict.fromkeys(self.asked))}
         self.rows = torch.tensor([place[prompt] for prompt in self.asked])
