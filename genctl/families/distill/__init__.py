@@ -21,9 +21,7 @@ METHODS: dict[str, type[Lesson]] = {
 def student_of(teacher: Flow, method: str, steps: int, config: DistillConfig, init: Flow | None = None) -> Flow:
     """A student with the teacher's configuration and weights, told what the method wants, sampled in `steps` steps. It
     goes on from an earlier student `init` of the same teacher where there is one, and is told what that one was."""
-    lesson = METHODS[method](teacher, config)
-    if init is not None:
-        lesson.scalars = tuple(dict.fromkeys(init.config.net.scalars + lesson.scalars))
+    lesson = METHODS[method](teacher, config, init.config.net.scalars if init is not None else ())
     sampling = replace(teacher.config.sampling, steps=steps, solver=lesson.solver)
     settings = teacher.with_net(teacher.config, scalars=lesson.scalars, dropout=0.0)  # a guess is compared with a guess
     student = type(teacher)(replace(settings, sampling=sampling))

@@ -8,48 +8,42 @@ what is known at small t spreads to large t. Early in the run t - r is t / 2, ha
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from genctl.draws import Draw
-from genctl.families.base import Losses
-from genctl.families.distill.lesson import Batch, DistillConfig, Lesson, conditions_of, guess_of, mean_square
+from genctl.families.distill.lesson import Batch, DistillConfig, OneGuess, Place, mean_square
 from genctl.families.flow import Flow
 
 HUBER = 0.01  # below this root mean square the distance is quadratic, above linear
 
 
-class Consistency(Lesson):
+class Consistency(OneGuess):
     name = "consistency"
     solver = "consistency"
     targets = ("velocity", "v", "F")  # of which the guess is x_t itself at t = 0
 
-    def __init__(self, teacher: Flow, config: DistillConfig) -> None:
-        super().__init__(teacher, config)
+    def __init__(self, teacher: Flow, config: DistillConfig, told: tuple[str, ...] = ()) -> None:
+        super().__init__(teacher, config, told)
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
         self.stage: Tensor
 
-    def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
-        distance, _, figures = self.distances(student, batch, *self.noised(student, batch, draw), progress)
-        yield "model", distance.mean(), figures
-
-    def noised(self, student: Flow, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
-        """x_t [B, ...], t [B] and guidance scales [B] to look at."""
+    def place(self, student: Flow, batch: Batch, draw: Draw) -> Place:
         t, scale, z = self.times(student, draw), self.scales(batch, draw), draw.normal(*batch["x"].shape[1:])
-        return student.path.mix(batch["x"], z, t), t, scale
+        return Place(student.path.mix(batch["x"], z, t), t, torch.zeros_like(t), scale)
 
     def distances(
-        self, student: Flow, batch: Batch, x_t: Tensor, t: Tensor, scale: Tensor, progress: float
+        self, student: Flow, batch: Batch, place: Place, progress: float
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The loss of each row [B], the student's guesses [B, ...] and figures."""
-        conditions, scalars = conditions_of(batch), self.told(scale, torch.zeros_like(t))
         self.stage.fill_(max(int(progress * self.config.stages), int(self.stage)))  # a longer run goes no stage back
         share = 0.5 ** (1 + int(self.stage))
-        r = t * (1 - share)
-        x_r = self.leap(x_t, t, r, batch, scale)
+        r = place.t * (1 - share)
+        x_r = self.leap(place.x_t, place.t, r, batch, place.scale)
         with torch.no_grad():
-            wanted = guess_of(student, x_r, r, conditions, scalars)
-        guess = guess_of(student, x_t, t, conditions, scalars)
+            wanted = self.student_guess(student, batch, replace(place, x_t=x_r, t=r))
+        guess = self.student_guess(student, batch, place)
         error = mean_square(guess - wanted)
         distance = (torch.sqrt(error + HUBER**2) - HUBER) / share
         return distance, guess, {"error": error.mean().sqrt(), "share": torch.as_tensor(share)}

@@ -28,8 +28,8 @@ class DMD(Lesson):
     solver = "consistency"
     needs_pictures = False
 
-    def __init__(self, teacher: Flow, config: DistillConfig) -> None:
-        super().__init__(teacher, config)
+    def __init__(self, teacher: Flow, config: DistillConfig, told: tuple[str, ...] = ()) -> None:
+        super().__init__(teacher, config, told)
         self.fake: nn.Module
 
     def begin(self, student: Flow) -> None:

@@ -48,7 +48,8 @@ class DistillConfig:
 
 
 class Lesson(nn.Module):
-    """`step` yields losses as a family's training_step does, with the student's network as phase "model".
+    """`step` yields losses as a family's training_step does, with the student's network as phase "model". `told`: the
+    scalars of the earlier student that this one goes on from.
 
     A batch has the conditions and x, a picture; where the teacher drew it (source.py) also z, the noise that it drew it
     from, and the guidance scale.
@@ -56,12 +57,13 @@ class Lesson(nn.Module):
 
     name: ClassVar[str]
     scalars: tuple[str, ...] = ("guidance",)  # what the student's network is told
-    solver: ClassVar[str] = "euler"  # how the student is sampled
+    solver: str = "euler"  # how the student is sampled
     needs_pictures: ClassVar[bool] = True  # else the conditions are enough
-    targets: ClassVar[tuple[str, ...]] = ("x", "velocity", "v", "F")  # of teachers that it can teach from
+    targets: tuple[str, ...] = ("x", "velocity", "v", "F")  # of teachers that it can teach from
 
-    def __init__(self, teacher: Flow, config: DistillConfig) -> None:
+    def __init__(self, teacher: Flow, config: DistillConfig, told: tuple[str, ...] = ()) -> None:
         super().__init__()
+        self.scalars = tuple(dict.fromkeys(told + self.scalars))
         target = teacher.config.diffusion.target
         if target not in self.targets:
             why = "it says nothing of the data at t = 1, where students begin"
@@ -174,6 +176,39 @@ class Lesson(nn.Module):
         x_s = remix(self.teacher, x_t, first, t, s)
         second = self.guess(x_s, s.clamp(min=1e-3), batch, scale)
         return remix(self.teacher, x_t, torch.where(like(s, x_t) > 0, (first + second) / 2, first), t, s)
+
+
+@dataclass
+class Place:
+    """Where a batch of B rows is looked at: x_t at times t, for leaps to `end`, at guidance scales."""
+
+    x_t: Tensor
+    t: Tensor
+    end: Tensor
+    scale: Tensor
+    velocity: Tensor | None = None  # at x_t, where a method knows it
+
+
+class OneGuess(Lesson):
+    """A lesson whose loss is a distance of one data guess of each row, about which a critic may have an opinion too."""
+
+    def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
+        distance, _, figures = self.distances(student, batch, self.place(student, batch, draw), progress)
+        yield "model", distance.mean(), figures
+
+    def place(self, student: Flow, batch: Batch, draw: Draw) -> Place:
+        raise NotImplementedError
+
+    def distances(
+        self, student: Flow, batch: Batch, place: Place, progress: float
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The loss of each row [B], the student's guesses there [B, ...] and figures."""
+        raise NotImplementedError
+
+    def student_guess(self, student: Flow, batch: Batch, place: Place) -> Tensor:
+        """What the student takes the data of the rows for."""
+        told = self.told(place.scale, place.end)
+        return guess_of(student, place.x_t, place.t, conditions_of(batch), told)
 
 
 def conditions_of(batch: Batch) -> tuple[Tensor, ...]:

@@ -39,8 +39,8 @@ class Progressive(Lesson):
     name = "progressive"
     scalars = ("guidance", "end")
 
-    def __init__(self, teacher: Flow, config: DistillConfig) -> None:
-        super().__init__(teacher, config)
+    def __init__(self, teacher: Flow, config: DistillConfig, told: tuple[str, ...] = ()) -> None:
+        super().__init__(teacher, config, told)
         if teacher.config.sampling.spacing in ("karras", "exponential"):
             raise UsageError("--method progressive: the teacher's times of N steps are not among those of 2 N")
         for name in ("stage", "seen"):
