@@ -105,18 +105,18 @@ def energy(a: Tensor, b: Tensor) -> float:
     return float(2 * torch.cdist(a, b).mean() - within[0] - within[1])
 
 
-def taught(method: str, steps: int, updates: int) -> Flow:
+def taught(method: str, steps: int, updates: int, stages: int = 8) -> Flow:
     torch.manual_seed(0)
     student = student_of(
-        Plane(PlaneConfig()), method, steps, DistillConfig(most_guidance=1.0, stages=6, teacher_steps=32)
+        Plane(PlaneConfig()), method, steps, DistillConfig(most_guidance=1.0, stages=stages, teacher_steps=32)
     )
     optimisers = {phase: torch.optim.AdamW(module.parameters(), RATE, betas=(0.9, 0.99))
                   for phase, module in student.phases().items()}  # fmt: skip
     average = [p.detach().clone() for p in student.net.parameters()]
     for step in range(updates):
         progress = step / updates
-        for group in (group for optimiser in optimisers.values() for group in optimiser.param_groups):
-            group["lr"] = RATE * min(1, 2 * (1 - progress))
+        for phase, optimiser in optimisers.items():
+            optimiser.param_groups[0]["lr"] = student.rate_of(phase) * RATE * min(1, 2 * (1 - progress))
         x = MIXTURE.sample(256, torch.Generator().manual_seed(step))[:, :, None, None]
         for phase, loss, _ in student.training_step({"x": x}, Draw(step, 256), progress):
             loss.backward()

@@ -120,6 +120,10 @@ class Family(nn.Module):
         """phase -> the module whose parameters that phase's optimiser owns."""
         raise NotImplementedError
 
+    def rate_of(self, phase: str) -> float:
+        """A phase's learning rate in units of the run's."""
+        return 1.0
+
     def averaged(self) -> nn.Module:
         """The module whose moving average becomes the model file."""
         return self.phases()["model"]

@@ -68,6 +68,9 @@ class Flow(Prompted):
     def phases(self) -> dict[str, nn.Module]:
         return {"model": self.net} | (self.lesson.phases() if self.lesson is not None else {})
 
+    def rate_of(self, phase: str) -> float:
+        return 1.0 if self.lesson is None else self.lesson.rates.get(phase, 1.0)
+
     def compile_parts(self) -> None:
         torch._dynamo.config.recompile_limit = 64  # of all networks together: with a gradient and without, by rows
         nets = [self.net]

@@ -97,7 +97,7 @@ class Trainer:
         figures: dict[str, Tensor] = {}
         model.train()
         for phase, means in self._phases(batch, draw):
-            norm, skipped = update(self.optimisers[phase], self.config, learning_rate)
+            norm, skipped = update(self.optimisers[phase], self.config, learning_rate * model.rate_of(phase))
             self._clear_gradients()  # what this phase left on the others' weights
             prefix = "" if phase == "model" else f"{phase}_"
             figures |= {f"{prefix}norm": norm, f"{prefix}skipped": skipped, f"{prefix}loss": means.pop("loss")} | means

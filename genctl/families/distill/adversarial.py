@@ -1,7 +1,8 @@
 """Consistency or MeanFlow with a critic (arXiv:2310.02279): the student's guesses, noised, should look to the teacher's
 own features as real pictures do (arXiv:2403.12015).
 
-    critic    hinge loss of small heads on the teacher's inner layers, at x_s = a(s) x + b(s) z, under the condition
+    critic    hinge loss of small heads on the teacher's inner layers, at x_s = a(s) x + b(s) z, under the condition;
+              s is mostly small: what betrays a student is fine, and noise hides it
     student   its own loss, and the critic's opinion of the same guess at a fixed share of that loss's gradient
 
 What counts as real is the batch's x: pictures of the data set, or the teacher's own where it drew the batch, which have
@@ -12,6 +13,7 @@ of the leaps end in a picture; else consistency.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +49,7 @@ class Head(nn.Module):
 
 class Adversarial(Lesson):
     name = "adversarial"
+    rates: ClassVar[dict[str, float]] = {"critic": 10.0}  # small heads from nothing, which have to keep up
 
     def __init__(self, teacher: Flow, config: DistillConfig, told: tuple[str, ...] = ()) -> None:
         kind = MeanFlow if "end" in told and teacher.path.name == "linear" else Consistency
@@ -65,7 +68,7 @@ class Adversarial(Lesson):
             whole = WHOLE
             place = replace(place, end=torch.where(draw.uniform() < whole, torch.zeros_like(place.end), place.end))
         seen = (place.end == 0) / whole  # [B], of mean 1
-        real, z, s, scale = batch["x"], draw.normal(*batch["x"].shape[1:]), self.times(student, draw), place.scale
+        real, z, s, scale = batch["x"], draw.normal(*batch["x"].shape[1:]), draw.uniform() ** 2, place.scale
         with torch.no_grad():
             guess = self.base.student_guess(student, batch, place)
         both = torch.cat([real, guess])

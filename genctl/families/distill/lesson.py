@@ -58,6 +58,7 @@ class Lesson(nn.Module):
     name: ClassVar[str]
     scalars: tuple[str, ...] = ("guidance",)  # what the student's network is told
     solver: str = "euler"  # how the student is sampled
+    rates: ClassVar[dict[str, float]] = {}  # of a phase, in units of the student's
     needs_pictures: ClassVar[bool] = True  # else the conditions are enough
     targets: tuple[str, ...] = ("x", "velocity", "v", "F")  # of teachers that it can teach from
 
