@@ -69,7 +69,7 @@ class Flow(Prompted):
         return {"model": self.net} | (self.lesson.phases() if self.lesson is not None else {})
 
     def rate_of(self, phase: str) -> float:
-        return 1.0 if self.lesson is None else self.lesson.rates.get(phase, 1.0)
+        return 1.0 if self.lesson is None else self.lesson.rate_of(phase)
 
     def compile_parts(self) -> None:
         torch._dynamo.config.recompile_limit = 64  # of all networks together: with a gradient and without, by rows

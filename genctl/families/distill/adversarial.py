@@ -13,7 +13,6 @@ of the leaps end in a picture; else consistency.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +28,7 @@ from genctl.families.flow import GUIDANCE_UNIT, Flow
 from genctl.nets.dit import ScalarEmbedding
 
 WIDTH = 128
+ALONE = 0.1  # share of the run in which the critic learns and is not heeded
 WHOLE = 0.5  # share of a leaping student's rows whose leap ends in a picture
 
 
@@ -49,7 +49,6 @@ class Head(nn.Module):
 
 class Adversarial(Lesson):
     name = "adversarial"
-    rates: ClassVar[dict[str, float]] = {"critic": 10.0}  # small heads from nothing, which have to keep up
 
     def __init__(self, teacher: Flow, config: DistillConfig, told: tuple[str, ...] = ()) -> None:
         kind = MeanFlow if "end" in told and teacher.path.name == "linear" else Consistency
@@ -61,6 +60,9 @@ class Adversarial(Lesson):
 
     def phases(self) -> dict[str, nn.Module]:
         return {"critic": self.heads}
+
+    def rate_of(self, phase: str) -> float:
+        return self.config.critic_rate if phase == "critic" else 1.0
 
     def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
         place, whole = self.base.place(student, batch, draw), 1.0
@@ -79,7 +81,8 @@ class Adversarial(Lesson):
         opinion = self.opinions(guess, z, s, batch, scale).mean(1)  # [B]
         ours, theirs = (torch.autograd.grad(part.sum(), guess)[0] for part in (distance, opinion))  # by row
         sizes = [slope.flatten(1).norm(dim=1) for slope in (ours, theirs)]
-        share = self.config.adversarial * sizes[0] / sizes[1].clamp(min=1e-8) * (seen > 0)
+        heeded = self.config.adversarial * (progress >= ALONE)
+        share = heeded * sizes[0] / sizes[1].clamp(min=1e-8) * (seen > 0)
         slope = (ours - like(share, guess) * theirs) / len(guess)
         through = (guess * slope).sum()  # has the loss's gradient; the teacher is not walked back through twice
         loss = distance.mean().detach() + through - through.detach()  # an opinion has no scale to watch a run by

@@ -35,7 +35,8 @@ class DistillConfig:
     stages: int = 8  # of a curriculum, where a method has one
     teacher_steps: int = 16  # that the teacher draws in, or that progressive halving begins from
     critic_updates: int = 2  # of a second network that learns beside the student, for each of the student's own
-    adversarial: float = 0.5  # the critic's gradient in units of the other loss's, where a method has both
+    critic_rate: float = 10.0  # learning rate of a critic's heads, in units of the student's
+    adversarial: float = 0.2  # the critic's gradient in units of the other loss's, where a method has both
 
     def __post_init__(self) -> None:
         for name in ("stages", "teacher_steps", "critic_updates"):
@@ -43,6 +44,8 @@ class DistillConfig:
                 raise UsageError(f"distill.{name} is {getattr(self, name)}; it wants 1 or more")
         if not 0 < self.least_guidance <= self.most_guidance:
             raise UsageError("distill.least_guidance wants to be above 0 and at most distill.most_guidance")
+        if not self.critic_rate > 0:
+            raise UsageError(f"distill.critic_rate is {self.critic_rate}; it wants to be above 0")
         if self.adversarial < 0:
             raise UsageError(f"distill.adversarial is {self.adversarial}; it wants 0 or more")
 
@@ -58,7 +61,6 @@ class Lesson(nn.Module):
     name: ClassVar[str]
     scalars: tuple[str, ...] = ("guidance",)  # what the student's network is told
     solver: str = "euler"  # how the student is sampled
-    rates: ClassVar[dict[str, float]] = {}  # of a phase, in units of the student's
     needs_pictures: ClassVar[bool] = True  # else the conditions are enough
     targets: tuple[str, ...] = ("x", "velocity", "v", "F")  # of teachers that it can teach from
 
@@ -84,6 +86,10 @@ class Lesson(nn.Module):
     def phases(self) -> dict[str, nn.Module]:
         """Further networks that learn, by phase."""
         return {}
+
+    def rate_of(self, phase: str) -> float:
+        """A phase's learning rate in units of the run's."""
+        return 1.0
 
     def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
         raise NotImplementedError
