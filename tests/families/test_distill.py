@@ -375,8 +375,8 @@ def test_what_the_teacher_draws(models: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["tiny-ldm", "tiny-rf"])
 @pytest.mark.parametrize("first", [None, "dmd", "meanflow"])
 def test_a_critic_looks_through_the_teachers_layers(models: Path, name: str, first: str | None) -> None:
-    """Its part of the gradient is a fifth of the other's, where a guess is a picture; leaping students go on by MeanFlow,
-    others by consistency."""
+    """Its part of the gradient is a fifth of the other's, where a guess is a picture; students that leap go on
+    by MeanFlow, others by consistency."""
     teacher = load_model(name)
     assert isinstance(teacher, Flow)
     init = None if first is None else student_of(teacher, first, 1, DistillConfig())
