@@ -1,18 +1,15 @@
-"""Consistency or MeanFlow with a critic (arXiv:2310.02279): the student's guesses, noised, should look to the teacher's
+"""Consistency with a critic (arXiv:2310.02279): the student's guesses, noised, should look to the teacher's
 own features as real pictures do (arXiv:2403.12015).
 
     critic    hinge loss of small heads on the teacher's inner layers, at x_s = a(s) x + b(s) z, under the condition;
               s is mostly small: what betrays a student is fine, and noise hides it
-    student   its own loss, and the critic's opinion of the same guess at a fixed share of that loss's gradient
+    student   the consistency loss, and the critic's opinion of the same guess at a fixed share of its gradient
 
 What counts as real is the batch's x: pictures of the data set, or the teacher's own where it drew the batch, which have
-the guidance scale's look. As a finisher of a student that leaps from time to time its own loss is MeanFlow's, and half
-of the leaps end in a picture; else consistency.
+the guidance scale's look. Also a finisher for the student of another method.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -21,15 +18,13 @@ from torch import Tensor, nn
 from genctl.diffusion.path import like
 from genctl.draws import Draw
 from genctl.families.base import Losses
-from genctl.families.distill.consistency import Consistency
-from genctl.families.distill.lesson import Batch, DistillConfig, Lesson, OneGuess, conditions_of
-from genctl.families.distill.meanflow import MeanFlow
+from genctl.families.distill.consistency import WHOLE, Consistency
+from genctl.families.distill.lesson import Batch, DistillConfig, conditions_of
 from genctl.families.flow import GUIDANCE_UNIT, Flow
 from genctl.nets.dit import ScalarEmbedding
 
 WIDTH = 128
 ALONE = 0.1  # share of the run in which the critic learns and is not heeded
-WHOLE = 0.5  # share of a leaping student's rows whose leap ends in a picture
 
 
 class Head(nn.Module):
@@ -47,16 +42,12 @@ class Head(nn.Module):
         return self.last(F.silu(self.first(tokens) + c[:, None]))[..., 0]
 
 
-class Adversarial(Lesson):
+class Adversarial(Consistency):
     name = "adversarial"
 
     def __init__(self, teacher: Flow, config: DistillConfig, told: tuple[str, ...] = ()) -> None:
-        kind = MeanFlow if "end" in told and teacher.path.name == "linear" else Consistency
-        self.targets, self.solver = kind.targets, kind.solver
         super().__init__(teacher, config, told)
         self.heads = nn.ModuleList(Head(width) for _, width in teacher.net.inner())  # type: ignore[operator]
-        self.base: OneGuess = kind(teacher, config, told)
-        self.scalars = self.base.scalars
 
     def phases(self) -> dict[str, nn.Module]:
         return {"critic": self.heads}
@@ -65,28 +56,25 @@ class Adversarial(Lesson):
         return self.config.critic_rate if phase == "critic" else 1.0
 
     def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
-        place, whole = self.base.place(student, batch, draw), 1.0
-        if isinstance(self.base, MeanFlow):  # the critic looks at leaps that end in a picture
-            whole = WHOLE
-            place = replace(place, end=torch.where(draw.uniform() < whole, torch.zeros_like(place.end), place.end))
-        seen = (place.end == 0) / whole  # [B], of mean 1
+        place = self.place(student, batch, draw)
+        judged = (place.end == 0) / (WHOLE if self.leaping else 1.0)  # [B], of mean 1: guesses that are pictures
         real, z, s, scale = batch["x"], draw.normal(*batch["x"].shape[1:]), draw.uniform() ** 2, place.scale
         with torch.no_grad():
-            guess = self.base.student_guess(student, batch, place)
+            guess = self.seen(student, batch, place)
         both = torch.cat([real, guess])
         on_real, on_fake = self.opinions(both, z.repeat(2, *[1] * (z.ndim - 1)), s, batch, scale).chunk(2)
-        critic = F.relu(1 - on_real).mean() + (seen * F.relu(1 + on_fake).mean(1)).mean()
+        critic = F.relu(1 - on_real).mean() + (judged * F.relu(1 + on_fake).mean(1)).mean()
         yield "critic", critic, {}
-        distance, guess, figures = self.base.distances(student, batch, place, progress)
+        distance, guess, figures = self.distances(student, batch, place, progress)
         opinion = self.opinions(guess, z, s, batch, scale).mean(1)  # [B]
         ours, theirs = (torch.autograd.grad(part.sum(), guess)[0] for part in (distance, opinion))  # by row
         sizes = [slope.flatten(1).norm(dim=1) for slope in (ours, theirs)]
         heeded = self.config.adversarial * (progress >= ALONE)
-        share = heeded * sizes[0] / sizes[1].clamp(min=1e-8) * (seen > 0)
+        share = heeded * sizes[0] / sizes[1].clamp(min=1e-8) * (judged > 0)
         slope = (ours - like(share, guess) * theirs) / len(guess)
         through = (guess * slope).sum()  # has the loss's gradient; the teacher is not walked back through twice
         loss = distance.mean().detach() + through - through.detach()  # an opinion has no scale to watch a run by
-        yield "model", loss, figures | {"opinion": (seen * opinion).mean()}
+        yield "model", loss, figures | {"opinion": (judged * opinion).mean()}
 
     def opinions(self, x: Tensor, z: Tensor, s: Tensor, batch: Batch, scale: Tensor) -> Tensor:
         """What the heads think [B, M] of pictures x [B, ...], noised to s; the batch's conditions are repeated as often

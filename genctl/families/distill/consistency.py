@@ -4,46 +4,85 @@
 
 x_r comes from x_t by a step of the teacher. At r = 0 the guess is x_r itself, by construction and on every path, so
 what is known at small t spreads to large t. Early in the run t - r is t / 2, halved from stage to stage.
+
+A student of another method that is told where a leap ends goes on so told: leaps from t and from r to the same end
+must meet there (arXiv:2310.02279), and half of them end in a picture.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from genctl.draws import Draw
-from genctl.families.distill.lesson import Batch, DistillConfig, OneGuess, Place, mean_square
+from genctl.families.base import Losses
+from genctl.families.distill.lesson import (
+    Batch,
+    DistillConfig,
+    Lesson,
+    conditions_of,
+    guess_between,
+    guess_of,
+    mean_square,
+    remix,
+)
 from genctl.families.flow import Flow
 
 HUBER = 0.01  # below this root mean square the distance is quadratic, above linear
+WHOLE = 0.5  # share of a leaping student's rows whose leap ends in a picture
 
 
-class Consistency(OneGuess):
+class Place(NamedTuple):
+    """Where B rows are looked at: x_t at times t, for leaps to `end`, at guidance scales."""
+
+    x_t: Tensor
+    t: Tensor
+    end: Tensor
+    scale: Tensor
+
+
+class Consistency(Lesson):
     name = "consistency"
-    solver = "consistency"
     targets = ("velocity", "v", "F")  # of which the guess is x_t itself at t = 0
 
     def __init__(self, teacher: Flow, config: DistillConfig, told: tuple[str, ...] = ()) -> None:
         super().__init__(teacher, config, told)
+        self.leaping = "end" in self.scalars
+        self.solver = "euler" if self.leaping else "consistency"
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
         self.stage: Tensor
 
+    def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
+        distance, _, figures = self.distances(student, batch, self.place(student, batch, draw), progress)
+        yield "model", distance.mean(), figures
+
     def place(self, student: Flow, batch: Batch, draw: Draw) -> Place:
         t, scale, z = self.times(student, draw), self.scales(batch, draw), draw.normal(*batch["x"].shape[1:])
-        return Place(student.path.mix(batch["x"], z, t), t, torch.zeros_like(t), scale)
+        end = torch.zeros_like(t)
+        if self.leaping:
+            end = torch.where(draw.uniform() < WHOLE, end, 0.9 * t * draw.uniform())
+        return Place(student.path.mix(batch["x"], z, t), t, end, scale)
+
+    def seen(self, student: Flow, batch: Batch, place: Place) -> Tensor:
+        """What the student takes the data of the rows for."""
+        return guess_of(student, place.x_t, place.t, conditions_of(batch), self.told(place.scale, place.end))
 
     def distances(
         self, student: Flow, batch: Batch, place: Place, progress: float
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The loss of each row [B], the student's guesses [B, ...] and figures."""
         self.stage.fill_(max(int(progress * self.config.stages), int(self.stage)))  # a longer run goes no stage back
         share = 0.5 ** (1 + int(self.stage))
-        r = place.t * (1 - share)
-        x_r = self.leap(place.x_t, place.t, r, batch, place.scale)
+        x_t, t, end, scale = place
+        r = t - share * (t - end)
+        x_r = self.leap(x_t, t, r, batch, scale)
         with torch.no_grad():
-            wanted = self.student_guess(student, batch, replace(place, x_t=x_r, t=r))
-        guess = self.student_guess(student, batch, place)
+            wanted = self.seen(student, batch, Place(x_r, r, end, scale))
+            if self.leaping:
+                wanted = guess_between(student, x_t, remix(student, x_r, wanted, r, end), t, end)
+        guess = self.seen(student, batch, place)
         error = mean_square(guess - wanted)
         distance = (torch.sqrt(error + HUBER**2) - HUBER) / share
         return distance, guess, {"error": error.mean().sqrt(), "share": torch.as_tensor(share)}

@@ -185,39 +185,6 @@ class Lesson(nn.Module):
         return remix(self.teacher, x_t, torch.where(like(s, x_t) > 0, (first + second) / 2, first), t, s)
 
 
-@dataclass
-class Place:
-    """Where a batch of B rows is looked at: x_t at times t, for leaps to `end`, at guidance scales."""
-
-    x_t: Tensor
-    t: Tensor
-    end: Tensor
-    scale: Tensor
-    velocity: Tensor | None = None  # at x_t, where a method knows it
-
-
-class OneGuess(Lesson):
-    """A lesson whose loss is a distance of one data guess of each row, about which a critic may have an opinion too."""
-
-    def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
-        distance, _, figures = self.distances(student, batch, self.place(student, batch, draw), progress)
-        yield "model", distance.mean(), figures
-
-    def place(self, student: Flow, batch: Batch, draw: Draw) -> Place:
-        raise NotImplementedError
-
-    def distances(
-        self, student: Flow, batch: Batch, place: Place, progress: float
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The loss of each row [B], the student's guesses there [B, ...] and figures."""
-        raise NotImplementedError
-
-    def student_guess(self, student: Flow, batch: Batch, place: Place) -> Tensor:
-        """What the student takes the data of the rows for."""
-        told = self.told(place.scale, place.end)
-        return guess_of(student, place.x_t, place.t, conditions_of(batch), told)
-
-
 def conditions_of(batch: Batch) -> tuple[Tensor, ...]:
     return (batch["states"], batch["present"], batch["pooled"]) if "present" in batch else ()
 
@@ -237,6 +204,12 @@ def remix(model: Flow, x_t: Tensor, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
     t, s = like(t, x_t), like(s, x_t)
     z = (x_t - model.path.a(t) * x) / model.path.b(t)
     return model.path.a(s) * x + model.path.b(s) * z
+
+
+def guess_between(model: Flow, x_t: Tensor, x_s: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """The data guess by which `remix` leads from x_t to x_s, times [B], s < t."""
+    ratio = like(model.path.b(s) / model.path.b(t), x_t)
+    return (x_s - ratio * x_t) / (like(model.path.a(s), x_t) - ratio * like(model.path.a(t), x_t))
 
 
 def mean_square(error: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from genctl.families.distill.lesson import (
     DistillConfig,
     Lesson,
     conditions_of,
+    guess_between,
     guess_of,
     mean_square,
     remix,
@@ -75,9 +76,7 @@ class Progressive(Lesson):
             first = self.older(student, x_t, t, torch.where(kept, s, middle), batch, scale)
             x_m = remix(student, x_t, first, t, middle)
             x_s = remix(student, x_m, self.older(student, x_m, middle, s, batch, scale), middle, s)
-            ratio = like(student.path.b(s) / student.path.b(t), x)
-            both = (x_s - ratio * x_t) / (like(student.path.a(s), x) - ratio * like(student.path.a(t), x))
-            wanted = torch.where(like(kept, x), first, both)
+            wanted = torch.where(like(kept, x), first, guess_between(student, x_t, x_s, t, s))
         error = mean_square(guess_of(student, x_t, t, conditions_of(batch), self.told(scale, s)) - wanted)
         weight = torch.exp(student.path.log_snr(t)).clamp(min=1, max=100)  # truncated SNR, the paper's
         yield "model", (weight * error).mean(), {"error": error.mean().sqrt(), "steps": torch.as_tensor(float(steps))}
