@@ -18,7 +18,7 @@ from genctl.families.base import Blend, Request
 from genctl.families.base import load as load_model
 from genctl.families.distill import METHODS, student_of
 from genctl.families.distill.adversarial import Adversarial
-from genctl.families.distill.lesson import DistillConfig, Lesson
+from genctl.families.distill.lesson import DistillConfig, Lesson, guess_between, remix
 from genctl.families.distill.progressive import Progressive
 from genctl.families.distill.source import Drawn
 from genctl.families.flow import Flow
@@ -202,6 +202,14 @@ def test_lessons_are_the_same_in_parts_and_without_dropout(method: str) -> None:
     for other in (gradients([(0, 2), (2, 4)], True), gradients([(0, 4)], False)):
         for a, b in zip(whole, other, strict=True):
             assert torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(a.abs().max()) + 1e-7)
+
+
+@pytest.mark.parametrize(("path", "target"), [("linear", "velocity"), ("vp", "v"), ("edm", "F")])
+def test_the_guess_between_two_places_leads_from_one_to_the_other(path: str, target: str) -> None:
+    teacher = small_teacher(path, target)
+    x_t, x = torch.randn(2, 4, *teacher.shape, generator=torch.Generator().manual_seed(1)).double()
+    t, s = torch.tensor([1.0, 0.9, 0.5, 0.2]).double(), torch.tensor([0.0, 0.6, 0.4, 0.0]).double()
+    assert torch.allclose(guess_between(teacher, x_t, remix(teacher, x_t, x, t, s), t, s), x, atol=1e-8)
 
 
 def test_a_longer_consistency_run_goes_no_stage_back() -> None:
