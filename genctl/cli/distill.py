@@ -30,8 +30,8 @@ def distill(
     method: Annotated[
         str | None,
         typer.Option(
-            help=f"One of {', '.join(shared.METHODS)} (default: progressive; where sampling times are spaced as Karras "
-            "or evenly in log-SNR, consistency, or dmd of a model that predicts x)."
+            help=f"One of {', '.join(shared.METHODS)} (default: progressive; dmd of a model that predicts x; "
+            "consistency where sampling times are spaced as Karras or evenly in log-SNR)."
         ),
     ] = None,
     data: Annotated[
@@ -77,9 +77,7 @@ def distill(
             f"{model} is a student itself; distill its teacher {document['teacher']['name']}, --init {model}"
         )
     if method is None:
-        halved = document["config"]["sampling"]["spacing"] not in ("karras", "exponential")
-        bound = document["config"]["diffusion"]["target"] != "x"  # what consistency wants
-        method = "progressive" if halved else "consistency" if bound else "dmd"
+        method = default_method(document["config"])
     if pairs is not None and method == "dmd":
         raise UsageError("--pairs has no effect on --method dmd, which learns from prompts alone; leave it out")
     if init is not None:
@@ -102,6 +100,13 @@ def distill(
     run = Run(output or Path("runs") / f"{shown}-fast")
     run.check()
     _distill(model, values, data, texts, pairs, init, run, method, steps, seed, threads, override, device, quiet)
+
+
+def default_method(config: dict[str, Any]) -> str:
+    """What measured best at equal minutes (docs/measured.md), of those that a model of this configuration can learn by."""
+    if config["diffusion"]["target"] == "x":
+        return "dmd"
+    return "consistency" if config["sampling"]["spacing"] in ("karras", "exponential") else "progressive"
 
 
 def _prompts(document: dict[str, Any], model: str, file: Path | None) -> list[str]:

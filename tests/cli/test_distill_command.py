@@ -8,6 +8,7 @@ from helpers import shape_folder
 
 from genctl import files
 from genctl.cli import shared
+from genctl.cli.distill import default_method
 from genctl.cli.main import execute
 from genctl.families.distill import METHODS
 
@@ -16,6 +17,15 @@ SHORT = ["--set", "train.batch=4", "--set", "distill.stages=2", "--set", "distil
 
 def test_the_command_line_knows_every_method() -> None:
     assert tuple(METHODS) == shared.METHODS
+
+
+@pytest.mark.parametrize(
+    ("target", "spacing", "method"),
+    [("velocity", "uniform", "progressive"), ("x", "uniform", "dmd"), ("F", "karras", "consistency")],
+)
+def test_the_default_is_a_method_that_the_model_can_learn_by(target: str, spacing: str, method: str) -> None:
+    assert default_method({"diffusion": {"target": target}, "sampling": {"spacing": spacing}}) == method
+    assert target in METHODS[method].targets
 
 
 def test_a_student_from_the_command_line(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
