@@ -103,7 +103,7 @@ def distill(
 
 
 def default_method(config: dict[str, Any]) -> str:
-    """What measured best at equal minutes (docs/measured.md), of those that a model of this configuration can learn by."""
+    """What measured best at equal minutes (docs/measured.md) of the methods that such a model can learn by."""
     if config["diffusion"]["target"] == "x":
         return "dmd"
     return "consistency" if config["sampling"]["spacing"] in ("karras", "exponential") else "progressive"
