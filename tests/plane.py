@@ -24,6 +24,9 @@ ANGLES = torch.arange(5) * 2 * torch.pi / 5
 MIXTURE = Mixture(torch.full((5,), 0.2), 1.5 * torch.stack([ANGLES.cos(), ANGLES.sin()], 1), torch.full((5,), 0.15))
 
 
+ALONE = "meanflow from data"  # without the teacher
+
+
 @dataclass(frozen=True)
 class PlaneNet:
     scalars: tuple[str, ...] = ()
@@ -32,8 +35,8 @@ class PlaneNet:
 
 @dataclass(frozen=True)
 class PlaneConfig:
-    pixels: int = 1
     net: PlaneNet = field(default_factory=PlaneNet)
+    pixels: int = 1
     diffusion: DiffusionConfig = field(default_factory=lambda: DiffusionConfig(density="uniform"))
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(steps=32, guidance_scale=1.0))
 
@@ -107,9 +110,12 @@ def energy(a: Tensor, b: Tensor) -> float:
 
 def taught(method: str, steps: int, updates: int, stages: int = 8) -> Flow:
     torch.manual_seed(0)
-    student = student_of(
-        Plane(PlaneConfig()), method, steps, DistillConfig(most_guidance=1.0, stages=stages, teacher_steps=32)
-    )
+    if method == ALONE:
+        student: Flow = Plane(PlaneConfig(PlaneNet(("guidance", "end"))))
+        student.prepare_training()
+    else:
+        config = DistillConfig(most_guidance=1.0, stages=stages, teacher_steps=32)
+        student = student_of(Plane(PlaneConfig()), method, steps, config)
     optimisers = {phase: torch.optim.AdamW(module.parameters(), RATE, betas=(0.9, 0.99))
                   for phase, module in student.phases().items()}  # fmt: skip
     average = [p.detach().clone() for p in student.net.parameters()]
@@ -137,7 +143,7 @@ REAL = MIXTURE.sample(4000, torch.Generator().manual_seed(99))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--methods", nargs="*", default=[*METHODS, ALONE])
     parser.add_argument("--updates", type=int, default=10000)
     options = parser.parse_args()
     print("| drawn by | one step | two steps | 32 steps |\n| --- | --- | --- | --- |")

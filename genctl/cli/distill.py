@@ -76,6 +76,8 @@ def distill(
         raise UsageError(
             f"{model} is a student itself; distill its teacher {document['teacher']['name']}, --init {model}"
         )
+    if any(part.get("scalars") for part in document["config"].values() if isinstance(part, dict)):
+        raise UsageError(f"{model} was trained for few steps already, and has no momentary velocity to teach")
     if method is None:
         method = default_method(document["config"])
     if pairs is not None and method == "dmd":

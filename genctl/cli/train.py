@@ -109,6 +109,7 @@ def _train(
     model_config = cls.fitted(model_config, pictures)
     torch.manual_seed(seed)  # of the initial weights
     model = cls(model_config).to(place)
+    model.prepare_training()
     document = {
         "family": name, "config": config.to_dict(model_config), "train": config.to_dict(train_config),
         "data": config.to_dict(data_config) | {"fingerprint": pictures.fingerprint}, "seed": seed, "init": init,
@@ -166,7 +167,7 @@ def _check_buildable(cls: type[Family], model_config: Any) -> None:
 
     try:
         with torch.device("meta"):
-            cls(model_config)
+            cls(model_config).prepare_training()
     except ValueError as error:
         raise UsageError(str(error)) from None
 

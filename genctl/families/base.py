@@ -128,6 +128,9 @@ class Family(nn.Module):
         """The module whose moving average becomes the model file."""
         return self.phases()["model"]
 
+    def prepare_training(self) -> None:
+        """Called before a model made from a configuration is trained. Raises UsageError for one that can't be."""
+
     def compile_parts(self) -> None:
         """Compile, in place, what training repeats most (`train.compile`); names in the state stay as they are."""
 

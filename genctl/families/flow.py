@@ -75,7 +75,7 @@ class Flow(Prompted):
         torch._dynamo.config.recompile_limit = 64  # of all networks together: with a gradient and without, by rows
         nets = [self.net]
         if self.lesson is not None:  # the teacher's network runs more often than the student's
-            nets += [self.lesson.teacher.net, *self.lesson.children()]
+            nets += [*(teacher.net for teacher in self.lesson.teachers), *self.lesson.children()]
         for net in nets:
             if isinstance(net, DiT):
                 for block in net.blocks:  # equal blocks share one compilation
@@ -106,6 +106,14 @@ class Flow(Prompted):
             return
         loss, figures = self._loss(self._some_without(batch, draw), draw)
         yield "model", loss, figures
+
+    def prepare_training(self) -> None:
+        """A network that is told where a leap ends learns average velocities, by itself where no teacher is given."""
+        if self.config.net.scalars and self.lesson is None:
+            from genctl.families.distill.lesson import DistillConfig
+            from genctl.families.distill.meanflow import Alone
+
+            self.lesson = Alone(self, DistillConfig())
 
     def _some_without(self, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         """The batch with the conditions of a few rows left out; not where the teacher drew it by its conditions."""
@@ -155,8 +163,9 @@ class Flow(Prompted):
     def preview(self, source: Source) -> Tensor:
         """Sixteen pictures; of a student eight, above its teacher's from the same noise."""
         prompts: list[str | Blend] = list(getattr(source, "preview_prompts", [""] * 16))
-        prompts = prompts[::2] if self.lesson is not None else prompts
-        models = [self] if self.lesson is None else [self, self.lesson.teacher]
+        teachers = [] if self.lesson is None else self.lesson.teachers
+        prompts = prompts[::2] if teachers else prompts
+        models = [self, *teachers]
         request = Request(seeds=list(range(len(prompts))), prompts=prompts, packed=False)
         with torch.autocast(self.device.type, enabled=False):
             parts = [part for model in models for part in model.sample(request) if part.final]

@@ -116,6 +116,31 @@ def test_pictures_without_captions_do_not_hide_the_others_prompts(models: Path) 
     assert "red square" in prompts
 
 
+def test_a_model_of_few_steps_without_a_teacher(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(shape_folder(Path("data"), 1))
+    command = ["train", data, "--model", "rf", "--preset", "tiny", "--set", "train.batch=4", "-o", "runs/few", "-q"]
+    command += [
+        "--set",
+        "model.unet.channels=[16,32]",
+        "--set",
+        "model.unet.head=16",
+        "--set",
+        "model.sampling.steps=1",
+    ]
+    assert execute([*command, "--steps", "2", "--set", 'model.unet.scalars=["guidance"]']) == 2
+    assert 'the network\'s scalars are [\'guidance\']; ["guidance","end"] trains' in capsys.readouterr().err
+    assert not Path("runs/few").exists()
+    command += ["--set", 'model.unet.scalars=["guidance","end"]']
+    assert execute([*command, "--steps", "2"]) == 0, capsys.readouterr()
+    assert execute([*command, "--steps", "3"]) == 0  # goes on
+    assert execute(["sample", "-m", "runs/few", "-p", "red circle", "--cfg", "3", "-s", "1", "-o", "a.png", "-q"]) == 0
+    capsys.readouterr()
+    assert execute(["info", "a.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 1
+    assert execute(["distill", "--model", "runs/few", "--data", data, "-o", "runs/x"]) == 2
+    assert "trained for few steps already" in capsys.readouterr().err
+
+
 def test_what_cannot_be_distilled(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = str(shape_folder(Path("data"), 1))
     for arguments, said in (

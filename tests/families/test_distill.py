@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import shape_folder
-from plane import REAL, Plane, PlaneConfig, drawn, energy, taught
+from plane import ALONE, REAL, Plane, PlaneConfig, drawn, energy, taught
 from torch import Tensor, nn
 
 from genctl.data.pictures import DataConfig, load
@@ -19,6 +19,7 @@ from genctl.families.base import load as load_model
 from genctl.families.distill import METHODS, student_of
 from genctl.families.distill.adversarial import Adversarial
 from genctl.families.distill.lesson import DistillConfig, Lesson, guess_between, remix
+from genctl.families.distill.meanflow import Alone
 from genctl.families.distill.progressive import Progressive
 from genctl.families.distill.source import Drawn
 from genctl.families.flow import Flow
@@ -41,7 +42,7 @@ def test_the_teacher_is_exact() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, ALONE])
 def test_a_student_draws_in_one_step_and_in_two_what_its_teacher_draws_in_many(method: str) -> None:
     assert energy(drawn(Plane(PlaneConfig()), 4000, steps=1), REAL) > 1
     student = taught(method, 1 if method == "progressive" else 2, 3000, stages=6)
@@ -140,6 +141,51 @@ def some_rows(teacher: RF, count: int = 4) -> dict[str, Tensor]:
     states, present, pooled = teacher.conditions(prompts * (count // 2))
     x = torch.rand(count, *teacher.shape, generator=torch.Generator().manual_seed(3)) * 2 - 1
     return {"x": x, "states": states, "present": present, "pooled": pooled}
+
+
+def test_without_a_teacher_the_guided_velocity_is_where_learning_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that says w v + (1 - w) v' with the condition and v' without is wanted to say just that; outside of the
+    guidance interval, and at scale 1, v itself."""
+    model = small_teacher()
+    config = RF.with_net(model.config, scalars=("guidance", "end"))
+    model = RF(config)
+    model.prepare_training()
+    lesson, rows = model.lesson, some_rows(model)
+    assert isinstance(lesson, Alone)
+    z, away = torch.randn_like(rows["x"]), torch.randn_like(rows["x"])
+    v = z - rows["x"]
+    t, scale = torch.tensor([0.05, 0.3, 0.6, 0.9]), torch.tensor([4.0, 1.0, 3.0, 8.0])
+    guided = torch.where(t[:, None, None, None] < 0.1, v, away + scale[:, None, None, None] * (v - away))
+
+    def says(x_t: Tensor, t: Tensor, states: Tensor, present: Tensor, pooled: Tensor, scalars: Tensor) -> Tensor:
+        torch.testing.assert_close(scalars, torch.stack([scale / 8, t], 1))
+        return torch.where(present.any(1)[:, None, None, None], guided, away)
+
+    monkeypatch.setattr(model.net, "forward", says)
+    x_t = model.path.mix(rows["x"], z, t)
+    torch.testing.assert_close(lesson.velocity(model, rows, x_t, z, t, scale), guided, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("net", "diffusion", "said"),
+    [
+        ({"scalars": ("guidance",)}, {}, "scalars"),
+        ({"scalars": ("guidance", "end"), "dropout": 0.1}, {}, "dropout"),
+        ({"scalars": ("guidance", "end")}, {"path": "vp"}, "linear path"),
+        ({"scalars": ("guidance", "end")}, {"target": "noise"}, "linear path"),
+    ],
+)
+def test_models_of_few_steps_that_cannot_be_trained(net: dict, diffusion: dict, said: str) -> None:  # type: ignore[type-arg]
+    config = RF.with_net(small_teacher().config, **net)
+    with pytest.raises(UsageError, match=said):
+        RF(replace(config, diffusion=replace(config.diffusion, **diffusion))).prepare_training()
+
+
+def test_the_held_out_loss_of_a_model_of_few_steps_is_an_ordinary_flows() -> None:
+    model = RF(RF.with_net(small_teacher().config, scalars=("guidance", "end")))
+    rows, plain = some_rows(model), model.validation_loss(some_rows(model), Draw(7, 4))["loss"]
+    model.prepare_training()  # the new inputs add nothing yet
+    torch.testing.assert_close(model.validation_loss(rows, Draw(7, 4))["loss"], plain)
 
 
 @pytest.mark.parametrize("spacing", ["uniform", "karras", "beta"])
