@@ -43,7 +43,7 @@ class DiTConfig:
     text_width: int = 384
     text_slots: int = 16
     dropout: float = 0.0  # within SwiGLU
-    scalars: tuple[str, ...] = ()  # further numbers that the network is told, beside t: "guidance", "end" (for few steps)
+    scalars: tuple[str, ...] = ()  # what the network is told beside t, for few steps: "guidance", "end"
 
 
 def norm(x: Tensor) -> Tensor:
