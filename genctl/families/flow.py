@@ -108,8 +108,8 @@ class Flow(Prompted):
         yield "model", loss, figures
 
     def prepare_training(self) -> None:
-        """A network that is told where a leap ends learns average velocities, by itself where no teacher is given."""
-        if self.config.net.scalars and self.lesson is None:
+        """A network that is told where a leap ends learns average velocities, without a teacher."""
+        if self.config.net.scalars:
             from genctl.families.distill.lesson import DistillConfig
             from genctl.families.distill.meanflow import Alone
 
