@@ -7,7 +7,6 @@ defaults < preset < `--set`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import tomllib
 import types
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from genctl.errors import UsageError, nearest
+from genctl.sizes import Size
 
 T = TypeVar("T")
 PRESETS = Path(__file__).parent / "presets"
@@ -33,6 +33,11 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
+    if hint is Size:
+        try:
+            return Size.of(value)
+        except ValueError as error:
+            raise UsageError(f"setting {where} is {value!r}; it {error}") from None
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise UsageError(f"setting {where} is a table of settings, not {value!r}")
@@ -66,7 +71,15 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The plain nested dictionary of a config (what a model file records): lists for tuples."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Size):
+        return value.plain
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

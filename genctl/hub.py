@@ -126,7 +126,7 @@ def read_document(path: Path) -> tuple[dict[str, Any], files.Header]:
     if "part" not in document and "family" not in document:
         what = document.get("kind", "a safetensors file of another tool, or a damaged one")
         raise ModelError(f"{path}: not a genctl model, but {what}")
-    kinds = {"format": int, "family": str, "can": list, "config": dict, "pixels": int}
+    kinds: dict[str, Any] = {"format": int, "family": str, "can": list, "config": dict, "pixels": (int, str)}
     wrong = [key for key, kind in kinds.items() if not isinstance(document.get(key), kind)]
     if wrong and "part" not in document:
         raise ModelError(f"{path}: damaged (its header says nothing sensible of {wrong[0]!r})")

@@ -18,9 +18,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     through GENCTL_MODELS."""
     import torch
 
-    from genctl.families.base import save
     from genctl.families.ldm import LDM, LDMConfig
     from genctl.families.rf import RF, RFConfig
+    from genctl.families.saved import save
     from genctl.families.vae import VAE, NetConfig, VAEConfig
     from genctl.nets.dit import DiTConfig
     from genctl.nets.unet import UNetConfig

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
+
+from genctl.families.base import Blend, Edit, Request
+from genctl.families.flow.options import FlowOptions
+from genctl.options import by_keyword
 
 COLOURS = ("red", "green", "blue", "orange")
 SHAPES = ("circle", "square")
@@ -36,3 +42,12 @@ def shape_folder(folder: Path, copies: int = 4) -> Path:
                     rows.append(row | {"style": style, "codepoint": f"{colour}-{shape}", "split": split})
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
+
+
+def flow_request(seeds: list[int], prompts: Sequence[str | Blend] = (), **asked: Any) -> Request:
+    """A flow's request from keywords: those of `FlowOptions`, of an edit (image, strength, mask), and of `Request`."""
+    options = {about.name: asked.pop(key) for key, about in by_keyword(FlowOptions).items() if key in asked}
+    edit = None
+    if "image" in asked:
+        edit = Edit(asked.pop("image"), asked.pop("strength", 1.0), asked.pop("mask", None))
+    return Request(seeds, list(prompts), FlowOptions(**options), edit, **asked)

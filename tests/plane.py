@@ -10,15 +10,16 @@ import argparse
 from dataclasses import dataclass, field
 
 import torch
+from helpers import flow_request
 from torch import Tensor, nn
 
 from genctl.diffusion.oracle import Mixture
 from genctl.draws import Draw
-from genctl.families.base import Request
-from genctl.families.distill import METHODS, student_of
-from genctl.families.distill.lesson import DistillConfig
-from genctl.families.flow import Flow
-from genctl.families.settings import DiffusionConfig, SamplingConfig
+from genctl.families.distill.settings import DistillConfig
+from genctl.families.distill.student import METHODS, student_of
+from genctl.families.flow.flow import Flow
+from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
+from genctl.sizes import Size
 
 ANGLES = torch.arange(5) * 2 * torch.pi / 5
 MIXTURE = Mixture(torch.full((5,), 0.2), 1.5 * torch.stack([ANGLES.cos(), ANGLES.sin()], 1), torch.full((5,), 0.15))
@@ -36,7 +37,7 @@ class PlaneNet:
 @dataclass(frozen=True)
 class PlaneConfig:
     net: PlaneNet = field(default_factory=PlaneNet)
-    pixels: int = 1
+    pixels: Size = Size(1, 1)
     diffusion: DiffusionConfig = field(default_factory=lambda: DiffusionConfig(density="uniform"))
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(steps=32, guidance_scale=1.0))
 
@@ -98,7 +99,7 @@ class Plane(Flow):
 
 def drawn(model: Flow, count: int, **request: object) -> Tensor:
     noise = torch.randn(count, 2, 1, 1, generator=torch.Generator().manual_seed(5))
-    asked = Request(list(range(count)), noise=noise, chunk=count, dtype=torch.float32, **request)  # type: ignore[arg-type]
+    asked = flow_request(list(range(count)), noise=noise, chunk=count, dtype=torch.float32, **request)  # type: ignore[arg-type]
     return torch.cat([part.pictures for part in model.sample(asked) if part.final]).flatten(1)
 
 

@@ -8,9 +8,9 @@ import pytest
 from genctl import config
 from genctl.data.pictures import DataConfig
 from genctl.errors import UsageError
-from genctl.families.base import family_class
-from genctl.families.distill.lesson import DistillConfig
-from genctl.train.optim import TrainConfig
+from genctl.families.distill.settings import DistillConfig
+from genctl.families.registry import family_class
+from genctl.training.optim import TrainConfig
 
 
 @dataclass(frozen=True)

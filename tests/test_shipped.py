@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from helpers import flow_request
 from torch import Tensor
 
 from genctl import files, hub
-from genctl.families.base import Request, load
-from genctl.families.flow import Flow
+from genctl.families.flow.flow import Flow
+from genctl.families.saved import load
 
 INDEX = json.loads((hub.weights_folder() / "index.json").read_text())
 PROMPTS = ["cat", "red apple", "rocket", "smiling face, flat style", "pizza", "house", "dog", "bus"]
@@ -39,7 +40,7 @@ def flows() -> tuple[Flow, Flow]:
 
 
 def drawn(model: Flow, steps: int, scale: float = 4.0) -> Tensor:
-    return model.drawn(Request([*range(8)], [*PROMPTS], steps=steps, guidance_scale=scale))
+    return model.drawn(flow_request([*range(8)], [*PROMPTS], steps=steps, guidance_scale=scale))
 
 
 def rms(a: Tensor, b: Tensor) -> float:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from genctl.data.pictures import DataConfig, load
 from genctl.diffusion.oracle import of_data
-from genctl.families.base import load as load_model
-from genctl.families.flow import Flow
+from genctl.families.flow.flow import Flow
+from genctl.families.saved import load as load_model
 from genctl.files import write_whole
 from genctl.metrics.bits import predictor
 from genctl.metrics.plots import panels_of, png_of

@@ -16,7 +16,7 @@ from genctl.data.pictures import DataConfig, load
 from genctl.diffusion.path import PATHS
 from genctl.diffusion.solve import SOLVERS
 from genctl.diffusion.time import grid
-from genctl.families.base import load as load_model
+from genctl.families.saved import load as load_model
 from genctl.metrics.samples import distances, draw_like
 
 

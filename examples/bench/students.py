@@ -22,8 +22,8 @@ import torch
 from genctl.config import build
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.families.base import Request
-from genctl.families.base import load as load_model
-from genctl.families.flow import Flow
+from genctl.families.flow.flow import Flow
+from genctl.families.saved import load as load_model
 from genctl.metrics.evaluate import pairs
 from genctl.metrics.features import extractor, features_of, real_features
 from genctl.metrics.retrieval import build_gallery, ranks, summary

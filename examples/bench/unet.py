@@ -24,7 +24,7 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from torch import Tensor
 
 from genctl.data.pictures import DataConfig, Pictures, load
-from genctl.families.base import load as load_model
+from genctl.families.saved import load as load_model
 from genctl.metrics.samples import distances, draw_like
 
 WIDTHS = {28: (64, 128), 32: (64, 128), 64: (64, 96, 160)}

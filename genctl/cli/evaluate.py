@@ -8,10 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from genctl.cli import shared
+from genctl.asked import build
+from genctl.cli import flags, shared
+from genctl.cli.progress import Display, Progress
 from genctl.errors import UsageError
+from genctl.options import Options
 
 
+@flags.takes(flags.of_kinds, sweeps=False)
 def evaluate(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="Model to measure.", autocompletion=shared.complete_models)],
@@ -24,28 +28,28 @@ def evaluate(
     memorised: Annotated[bool, typer.Option("--memorised", help="How many samples are near copies.")] = False,
     bpd: Annotated[bool, typer.Option("--bpd", help="Bits a dimension of at most 64 held-out pictures (rf).")] = False,
     most: Annotated[int, typer.Option("--most", help="At most so many pictures of each kind.", min=1)] = 400,
-    cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance scale.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Solver steps.", min=1)] = None,
-    solver: Annotated[str | None, typer.Option(help="Solver (default: the model's own).")] = None,
     device: shared.Device = "auto",
     as_json: shared.Json = False,
+    progress: Progress = "auto",
     quiet: shared.Quiet = False,
+    *,
+    asked: dict[str, list[Any]],
 ) -> None:
     """Measure a model: a codec's PSNR and LPIPS, a text model's concept retrieval, distances, copies, likelihood."""
-    shared.finite("--cfg", cfg)
-    if solver is not None:
-        shared.one_of("--solver", solver, shared.SOLVERS)
     _, document = shared.describe(model)
-    asked = {"retrieval": retrieval, "distance": distance, "memorised": memorised, "bpd": bpd}
+    options = flags.of_kinds()
+    wanted_kinds = {"retrieval": retrieval, "distance": distance, "memorised": memorised, "bpd": bpd}
     if "sample" not in document["can"]:
-        shared.refuse_unused(context, "on a codec, which draws nothing", "cfg", "steps", "solver", *asked)
+        shared.refuse_unused(context, "on a codec, which draws nothing", *options, *wanted_kinds)
     if retrieval and "text" not in document["can"]:
         raise UsageError(f"--retrieval: {model} takes no text")
-    kinds = [name for name, wanted in asked.items() if wanted]
+    kinds = [name for name, wanted in wanted_kinds.items() if wanted]
     if kinds == ["bpd"]:
-        shared.refuse_unused(context, "on --bpd, which draws nothing", "cfg", "steps", "solver")
-    request = {"guidance_scale": cfg, "steps": steps, "solver": solver}
-    figures = _measure(model, data, kinds, most, request, device, quiet)
+        shared.refuse_unused(context, "on --bpd, which draws nothing", *options)
+    given = {name: values[0] for name, values in asked.items()}
+    made = build(model, document, given)[1] if "sample" in document["can"] else None
+    with Display(progress, quiet) as display:
+        figures = _measure(model, data, kinds, most, made, device, quiet, display)
     document = {"model": model, "sha256": figures.pop("sha256")} | figures
     if as_json:
         print(json.dumps(document, ensure_ascii=False))
@@ -57,8 +61,9 @@ def evaluate(
 
 
 def _measure(
-    name: str, folder: Path, kinds: list[str], most: int, request: dict[str, Any], device: str, quiet: bool
-) -> dict[str, Any]:
+    name: str, folder: Path, kinds: list[str], most: int, options: Options | None, device: str, quiet: bool,
+    display: Display,
+) -> dict[str, Any]:  # fmt: skip
     from genctl.config import build
     from genctl.data.pictures import DataConfig, load
     from genctl.metrics import evaluate
@@ -77,5 +82,5 @@ def _measure(
         figures = {"held_out": len(held) > 0} | evaluate.reconstruction(family, measured)
     else:
         kinds = kinds or evaluate.default_kinds(family, pictures)
-        figures = evaluate.samples(family, pictures, kinds, most, request, shared.counter(quiet))
+        figures = evaluate.samples(family, pictures, kinds, most, options, display.counter("eval"))
     return figures | {"sha256": family.sha256}

@@ -7,33 +7,41 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genctl.cli import asked, shared
+from genctl.asked import build
+from genctl.cli import flags, shared
+from genctl.cli.output import put_out
 from genctl.errors import InputError, UsageError
+from genctl.families import registry
 from genctl.media import names
+from genctl.options import MOST_SEED
+from genctl.seeds import parse_seeds
+from genctl.sizes import Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor
 
-    from genctl.families.base import Family
+    from genctl.model import Model, Pictures
 
 ANIMATED = ("gif", "webp")
 LEAST_SIDE = 8  # pixels: one cell of the shipped codec
 MOST_PIXELS = 256_000_000  # of all frames; they are in the memory together, three numbers a pixel
 
 
+PICTURES = ("steps",)  # options that a walk between pictures takes (through noise)
+
+
+@flags.takes(flags.of_kinds, sweeps=False)
 def interpolate(
     context: typer.Context,
     ends: Annotated[list[str] | None, typer.Argument(help="Two pictures or more; with --prompts, prompts.")] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Default: vae for pictures, ldm otherwise.")
+        str | None,
+        typer.Option("--model", "-m", help=f"Default: {registry.CODEC} for pictures, {registry.DRAWS} otherwise."),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Between seeds, such as 1,2,3.")] = None,
     prompts: Annotated[bool, typer.Option("--prompts", help="The ends are prompts: --prompts cat dog.")] = False,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="The prompt while seeds change.")] = "",
-    seed: Annotated[int, typer.Option("--seed", "-s", help="The seed while prompts change.")] = 0,
-    cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance scale.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Solver steps.", min=1)] = None,
+    seed: Annotated[int, typer.Option("--seed", "-s", min=0, max=MOST_SEED, help="While prompts change.")] = 0,
     space: Annotated[
         str | None,
         typer.Option(help="Between pictures: by way of their code, or of the noise that draws them (flows)."),
@@ -44,7 +52,10 @@ def interpolate(
     force: shared.Force = False,
     device: shared.Device = "auto",
     as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
     no_metadata: shared.NoMetadata = False,
+    *,
+    asked: dict[str, list[Any]],
 ) -> None:
     """Walk between pictures (or --seeds, --prompts): a strip (.png), a GIF or WebP, or a folder/ of frames."""
     texts, pictures = (ends or [], []) if prompts else ([], ends or [])
@@ -52,38 +63,49 @@ def interpolate(
         raise UsageError("give pictures (a.png b.png), --prompts cat dog, or --seeds 1,2: one of the three")
     if space is not None:
         shared.one_of("--space", space, shared.SPACES)
+    given = {name: values[0] for name, values in asked.items()}
     _refuse_unused(context, bool(pictures), prompts, output)
     shared.one_stdout(output, as_json)
-    shared.finite("--cfg", cfg)
-    name = model or ("vae" if pictures else "ldm")
+    name = model or (registry.CODEC if pictures else registry.DRAWS)
     said = shared.require(name, "interpolate")
+    if not pictures:
+        shared.require(name, "sample")
+        build(name, said, given)
     if (texts or (prompt and not pictures)) and not {"text", "class"} & set(said["can"]):
         raise UsageError(f"{name} takes no text or class condition")
-    pixels = said["pixels"]
-    if seeds is None and len(ends or []) < 2:
+    numbers = parse_seeds(seeds) if seeds is not None else []
+    if len(ends or numbers) < 2:
         raise UsageError("interpolate wants two ends or more")
     out = output or str(names.unique([Path("interpolation.png")])[0])
     images = _read(pictures)
-    size = images[0].size if images and space != "noise" else (pixels, pixels)
+    size = images[0].size if images and space != "noise" else Size.of(said["pixels"]).wide
     paths = _paths(out, frames, size, force)
     if images:
         shared.remark_large(pictures[0], *size)
-        family = shared.load(name, device)
-        space = shared.space_of(family, space)
-        if space == "code":
-            shared.refuse_unused(context, "between the codes of pictures", "steps", "prompt")
-        drawn = _between_pictures(family, images, space, prompt, steps, frames)
-    else:
-        drawn, family = _between_draws(name, seeds, texts, prompt, seed, cfg, steps, frames, device)
-    facts = {"task": "interpolate", "frames": frames, "prompt": prompt or " -> ".join(texts), "seeds": seeds}
-    facts |= {"space": space, "steps": steps, "guidance_scale": cfg, "seed": seed if texts else None}
-    document = None if no_metadata else shared.made_by(family, name, **facts)
-    _put_out(drawn, paths, out, milliseconds, document, as_json)
+    chosen = shared.model_of(name, device, quiet)
+    if images and chosen.space_of(space) == "code":
+        shared.refuse_unused(context, "between the codes of pictures", "steps", "prompt")
+    elif not images:
+        _remark(chosen, given, texts or [prompt], quiet)
+    ends_of: dict[str, Any] = {"prompts": texts or None, "seeds": numbers or None, "prompt": prompt, "seed": seed}
+    drawn = chosen.interpolate(*images, frames=frames, space=space, **ends_of, **given)
+    document = None if no_metadata else drawn[0].document
+    _put_out(drawn, paths, milliseconds, document, as_json)
+
+
+def _remark(model: Model, given: dict[str, Any], texts: list[str], quiet: bool) -> None:
+    """What a person should know before this is drawn."""
+    from genctl.families.base import Request
+
+    _, options = build(model.name, model.document, given)
+    for line in model.family.remarks(Request(seeds=[0], conditions=[*texts], options=options)):
+        shared.remark(f"genctl: {line}", quiet)
 
 
 def _refuse_unused(context: typer.Context, pictures: bool, prompts: bool, output: str | None) -> None:
     if pictures:
-        shared.refuse_unused(context, "between pictures", "cfg", "seed")
+        unused = [name for name in flags.of_kinds() if name not in PICTURES]
+        shared.refuse_unused(context, "between pictures", "seed", *unused)
     else:
         shared.refuse_unused(context, *(("with --prompts", "prompt") if prompts else ("with --seeds", "seed")))
         shared.refuse_unused(context, "but between pictures", "space")
@@ -128,56 +150,23 @@ def _read(sources: list[str]) -> list[Image]:
     return images
 
 
-def _between_pictures(
-    family: Family, images: list[Image], space: str, prompt: str, steps: int | None, frames: int
-) -> Tensor:
-    import torch
-
-    from genctl.families.walk import between_noises, between_pictures
-    from genctl.media.pictures import fit, pad_to, to_float, to_tensor
-
-    if space == "noise":
-        squares = torch.stack([to_float(to_tensor(fit(image, family.pixels))) for image in images])
-        return between_noises(family, squares, frames, prompt, steps)
-    tensors = [pad_to(to_float(to_tensor(image)), getattr(family, "factor", 8)) for image in images]
-    width, height = images[0].size
-    return between_pictures(family, torch.stack(tensors), frames)[:, :, :height, :width]
-
-
-def _between_draws(
-    name: str, seeds: str | None, texts: list[str], prompt: str, seed: int, cfg: float | None, steps: int | None,
-    frames: int, device: str,
-) -> tuple[Tensor, Family]:  # fmt: skip
-    from genctl.families.walk import between_prompts, between_seeds
-    from genctl.seeds import parse_seeds
-
-    numbers = parse_seeds(seeds) if seeds is not None else []
-    if len(texts or numbers) < 2:
-        raise UsageError("interpolate wants two ends or more")
-    family = shared.load(name, device)
-    asked.remark_guidance(family, cfg, False)
-    if texts:
-        return between_prompts(family, texts, frames, seed, guidance_scale=cfg, steps=steps), family
-    return between_seeds(family, numbers, frames, prompt, guidance_scale=cfg, steps=steps), family
-
-
 def _put_out(
-    drawn: Tensor, paths: list[Path], out: str, milliseconds: int, document: dict[str, Any] | None, as_json: bool
+    drawn: Pictures, paths: list[Path], milliseconds: int, document: dict[str, Any] | None, as_json: bool
 ) -> None:
     """A strip, an animation, a folder of frames or a stream."""
-    from genctl.cli.sample import put_out
     from genctl.files import write_whole
     from genctl.media import write
-    from genctl.media.pictures import to_image
+    from genctl.media.sheet import Layout, compose
 
     if len(paths) != 1:
         for index, picture in enumerate(drawn):
-            put_out(to_image(picture), paths[index] if paths else None, document, as_json, i=index)
+            put_out(picture, paths[index] if paths else None, document)
+            if paths:
+                shared.result(paths[index], as_json, {"i": index} | picture.document)
         return
     form = names.format_of(paths[0])
     if form in ANIMATED:
-        images = [to_image(picture) for picture in drawn]
-        write_whole(paths[0], write.encode_animation(images, form, milliseconds, document))
+        write_whole(paths[0], write.encode_animation([*drawn], form, milliseconds, document))
     else:
-        write.write_picture(paths[0], write.grid(drawn, columns=len(drawn)), document)
-    shared.result(paths[0], as_json)
+        write.write_picture(paths[0], compose([*drawn], Layout(len(drawn), 1)), document)
+    shared.result(paths[0], as_json, drawn[0].document)

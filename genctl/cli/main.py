@@ -6,31 +6,15 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
 from genctl import __version__
-from genctl.cli import codes, distill, evaluate, interpolate, models, plot, sample, train
+from genctl.asked import every_option
+from genctl.cli import codes, distill, evaluate, flags, interpolate, models, plot, sample, train
 from genctl.errors import GenctlError, PipeClosedError, out_of_memory
-
-app = typer.Typer(
-    name="genctl",
-    help="Generative image models: train, sample, interpolate, encode and decode, all by the same few commands.",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("sample")(sample.sample)
-app.command("train")(train.train)
-app.command("distill")(distill.distill)
-app.command("interpolate")(interpolate.interpolate)
-app.command("encode")(codes.encode)
-app.command("decode")(codes.decode)
-app.command("models")(models.models)
-app.command("info")(models.info)
-app.command("eval")(evaluate.evaluate)
-app.add_typer(plot.app, name="plot")
 
 
 def version(value: bool) -> None:
@@ -39,12 +23,42 @@ def version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     version: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version."),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error (also after a command)."),
 ) -> None:
     """Options of every command."""
+
+
+SETTINGS = {  # options of other trainers, and the settings that they are here
+    "--lr": "; here --set train.learning_rate=1e-3", "--learning-rate": "; here --set train.learning_rate=1e-3",
+    "--batch": "; here --set train.batch=32", "--batch-size": "; here --set train.batch=32",
+    "--epochs": "; here --steps N or --minutes M (an epoch is as many steps as there are batches of pictures)",
+    "--resolution": "; here --set model.pixels=192x128 (width x height)", "--size": "; here --set model.pixels=192x128",
+    "--resume": "; the same command again resumes",
+}  # fmt: skip
+COMMANDS: dict[str, Callable[..., None]] = {
+    "sample": sample.sample, "train": train.train, "distill": distill.distill,
+    "interpolate": interpolate.interpolate, "encode": codes.encode, "decode": codes.decode,
+    "models": models.models, "info": models.info, "eval": evaluate.evaluate,
+}  # fmt: skip
+
+
+def app() -> typer.Typer:
+    """All commands, with the flags of the families that are registered now."""
+    made = typer.Typer(
+        name="genctl",
+        help="Generative image models: train, sample, interpolate, encode and decode, all by the same few commands.",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(options)
+    for name, command in COMMANDS.items():
+        made.command(name)(flags.made(command))
+    made.add_typer(plot.app, name="plot")
+    return made
 
 
 def execute(arguments: list[str]) -> int:
@@ -54,7 +68,7 @@ def execute(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        result = typer.main.get_command(app).main(arguments, prog_name="genctl", standalone_mode=False)
+        result = command_line(arguments).main(arguments, prog_name="genctl", standalone_mode=False)
         code = result if isinstance(result, int) else 0
         return say("interrupted", 130) if code == 130 else code  # Typer turns Ctrl-C into this code
     except KeyboardInterrupt:
@@ -70,6 +84,19 @@ def execute(arguments: list[str]) -> int:
         return explain(error)
 
 
+def command_line(arguments: list[str]) -> Any:
+    """The commands; of `sample --model NAME --help` with the options that this model takes alone."""
+    made: Any = typer.main.get_command(app())
+    if {"-h", "--help"} & set(arguments) and arguments[0] in ("sample", "interpolate") and "--model" in arguments[:-1]:
+        try:
+            shown = flags.taken(arguments[arguments.index("--model") + 1])
+        except GenctlError:
+            return made
+        for parameter in made.commands[arguments[0]].params:
+            parameter.hidden |= parameter.name in every_option() and parameter.name not in shown
+    return made
+
+
 def explain(error: Exception) -> int:
     """Print an error as one line and return its exit code."""
     if isinstance(error, GenctlError):
@@ -77,7 +104,7 @@ def explain(error: Exception) -> int:
     if hasattr(error, "exit_code"):  # Typer's own, whose classes have moved between its versions
         if not hasattr(error, "format_message"):
             return int(error.exit_code)  # Exit, after --help or --version
-        message = " ".join(error.format_message().split())
+        message = " ".join(error.format_message().split()) + SETTINGS.get(getattr(error, "option_name", ""), "")
         return say(message[:1].lower() + message[1:].rstrip("."), 2) if message else 2
     if type(error).__name__ == "Abort":
         return 130

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from genctl import files, hub
+from genctl import hub
 from genctl.cli import shared
-from genctl.errors import GenctlError
+from genctl.describe import describe
+from genctl.errors import GenctlError, InputError
 
 SHOWN = 5  # prompts of a model file, of which --json has all
 
@@ -59,66 +60,53 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def info(
-    target: Annotated[str, typer.Argument(help="A model, a picture, or a code file.")],
+    targets: Annotated[list[str], typer.Argument(help="Models, pictures, code files, or folders of pictures.")],
     as_json: shared.Json = False,
 ) -> None:
-    """Say everything a file says of itself; for a picture, how it was made."""
-    document = _describe(target)
-    if as_json:
-        print(json.dumps(document, ensure_ascii=False))
-        return
+    """Say everything that files say of themselves; for a picture, how it was made."""
+    every = [path for target in targets for path in _files_of(target)]
+    failed: GenctlError | None = None
+    for number, target in enumerate(every):
+        try:
+            document = describe(target)
+        except GenctlError as error:
+            if len(every) == 1:
+                raise
+            failed = failed or error
+            shared.remark(f"genctl: {error}")
+            continue
+        if "family" in document:
+            shared.remark_others(target)
+        if as_json:
+            print(json.dumps(({"path": target} if len(every) > 1 else {}) | document, ensure_ascii=False))
+            continue
+        if len(every) > 1:
+            print(f"{chr(10) * (number > 0)}{shared.printable(target)}")
+        _print(document)
+    if failed:
+        raise type(failed)(f"some files could not be read, the first: {failed}")
+
+
+def _files_of(target: str) -> list[str]:
+    """A folder's pictures, or the target itself. Raises InputError for a folder without any."""
+    from genctl.media.pictures import picture_files
+
+    folder = Path(target)
+    if not folder.is_dir() or (folder / "model.safetensors").exists() or (folder / "run.json").exists():
+        return [target]
+    found = [str(path) for path in picture_files(folder)]
+    if not found:
+        raise InputError(f"{target}: no pictures in this folder, and no run")
+    return found
+
+
+def _print(document: dict[str, Any]) -> None:
     prompts = document.get("prompts")
     if isinstance(prompts, list) and len(prompts) > SHOWN:
         some = ", ".join(map(repr, prompts[:: len(prompts) // SHOWN][:SHOWN]))
         document = document | {"prompts": f"{len(prompts):,} (--json has all), such as {some}"}
     for line in _lines(document):
-        print("".join(mark if mark.isprintable() else "?" for mark in line))  # a file may hold terminal escapes
-
-
-def _describe(target: str) -> dict[str, Any]:
-    from genctl.media.pictures import ENDINGS
-    from genctl.media.provenance import read_provenance
-    from genctl.media.stream import read_file
-
-    if Path(target).suffix.lower() in ENDINGS:
-        data = read_file(Path(target))
-        document = read_provenance(data)
-        if document is None:
-            from genctl.media.pictures import read_picture
-
-            size = read_picture(data, target).size
-            return {"picture": f"{size[0]}x{size[1]}", "made_by": "not said in the file"}
-        return document
-    if Path(target).is_file() and Path(target).suffix == ".safetensors":
-        documents = _code_documents(Path(target))
-        if documents:
-            return documents[0] | ({"documents": len(documents)} if len(documents) > 1 else {})
-    if not hub.path_like(target) and not Path(target).exists() and target in dict(hub.known("part")):
-        path = hub.resolve(target, kind="part")
-    else:
-        path = hub.resolve(target)
-    document, header = hub.read_document(path)
-    sha256 = hub.check_sha256(path)
-    files.check_tensors(path, header)
-    if "family" in document:
-        shared.remark_others(target)
-    return document | {"parameters": header.parameters, "sha256": sha256}
-
-
-def _code_documents(path: Path) -> list[dict[str, Any]]:
-    """What each document of a code file says of itself, with its shape; nothing where the file is something else."""
-    documents = []
-    with path.open("rb") as file:
-        while prefix := file.read(8):
-            try:
-                header = files.parse_header(prefix, file.read(files.header_length(prefix, str(path))), str(path))
-            except GenctlError:
-                return []
-            if header.document.get("kind") != "codes" or "codes" not in header.tensors:
-                return []
-            documents.append(header.document | {"shape": list(header.tensors["codes"].shape)})
-            file.seek(header.data_bytes, 1)
-    return documents
+        print(shared.printable(line))
 
 
 def _lines(document: Any, indent: str = "") -> list[str]:

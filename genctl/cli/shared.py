@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genctl import __version__, hub
+from genctl import config, hub
+from genctl.devices import device_of
 from genctl.errors import ModelError, PipeClosedError, UsageError, nearest
+from genctl.families import registry
 
 if TYPE_CHECKING:
     from genctl.families.base import Family
+    from genctl.model import Model as Loaded
 
 
 def complete_models(incomplete: str) -> list[str]:
@@ -27,25 +29,21 @@ LARGE = 16_000_000  # pixels of a picture that a codec works on for half a minut
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Name, path or hf://owner/repo.", autocompletion=complete_models)
 ]
+Models = Annotated[
+    str,
+    typer.Option("--model", "-m", help="Name, path or hf://owner/repo; or several.", autocompletion=complete_models),
+]
 Output = Annotated[
     str | None, typer.Option("--output", "-o", help="File, template ({i} {seed} {prompt}), folder/ or -.")
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32 or bf16.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document a line on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
 NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Do not write into the picture how it was made.")]
 
 
-# of diffusion/solve.py, which needs torch
-SOLVERS = ("euler", "heun", "heun_churn", "midpoint", "rk4", "dpmpp_2m", "dpmpp_3m",
-           "ancestral", "consistency", "dpmpp_2m_sde", "sde", "predictor_corrector")  # fmt: skip
-PATHS = ("linear", "cosine", "vp", "subvp", "ve", "edm")  # of diffusion/path.py
-SPACINGS = ("uniform", "karras", "exponential", "beta")  # of diffusion/time.py
 SPACES = ("code", "noise")  # of families/base.py
-METHODS = ("consistency", "meanflow", "progressive", "reflow", "dmd", "adversarial")  # of families/distill
-GUIDANCE = ("cfg", "apg", "zero_star")  # of diffusion/guide.py
 
 
 def one_of(option: str, value: str, known: Iterable[str]) -> str:
@@ -75,47 +73,6 @@ def one_stdout(output: str | None, as_json: bool) -> None:
         raise UsageError("--json has no effect with -o -, where stdout has the data itself; leave it out")
 
 
-def finite(option: str, value: float | None) -> None:
-    """Raises UsageError for NaN and infinity."""
-    if value is not None and not math.isfinite(value):
-        raise UsageError(f"{option} {value}: wants a finite number")
-
-
-def device_of(name: str) -> Any:
-    """The torch device that `--device` names. Raises UsageError when this machine lacks it."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _mps() else "cpu")
-    kind = name.split(":")[0]
-    one_of("--device", kind, ("auto", "cpu", "cuda", "mps"))
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device {name}: not a device") from None
-    count = torch.cuda.device_count() if kind == "cuda" else int(_mps())
-    if kind != "cpu" and (device.index or 0) >= count:
-        raise UsageError(f"--device {name}: this machine (or this build of torch) has {count} of that kind")
-    return device
-
-
-def _mps() -> bool:
-    import torch
-
-    return torch.backends.mps.is_available()
-
-
-def dtype_of(name: str) -> Any:
-    """The torch dtype that `--dtype` names, or None for auto."""
-    one_of("--dtype", name, ("auto", "fp32", "bf16"))
-    import torch
-
-    return {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}[name]
-
-
-OPTIMAL = "optimal"  # no file: the optimal prediction of the pictures that --data names
-
-
 def describe(name: str) -> tuple[Path, dict[str, Any]]:
     """A model's file and what its header says, without torch."""
     path = hub.resolve(name)
@@ -127,8 +84,10 @@ def describe(name: str) -> tuple[Path, dict[str, Any]]:
 
 def require(name: str, verb: str, **wanted: bool) -> dict[str, Any]:
     """The model's document, once it is known to do `verb` and to take each wanted condition; else UsageError."""
-    if name == OPTIMAL:
-        return {"family": OPTIMAL, "can": ["sample", "text", "image", "mask"], "pixels": 64}
+    if name in registry.untrained():
+        if verb != "sample":
+            raise UsageError(f"{name} has no file, and cannot {verb}")
+        return untrained_document(name)
     _, document = describe(name)
     if verb not in document["can"]:
         able = [other for other, row in known_documents() if verb in row["can"]]
@@ -149,20 +108,27 @@ def known_documents() -> Iterable[tuple[str, dict[str, Any]]]:
             continue
 
 
-def load_optimal(folder: Path, device: str, quiet: bool) -> Family:
-    """The optimal prediction of a folder's pictures, at 64 pixels."""
-    from genctl.data.pictures import DataConfig, load
-    from genctl.families.optimal import Optimal, OptimalConfig
+def untrained_document(name: str) -> dict[str, Any]:
+    """What a family that is made of its data alone says of itself."""
+    cls = registry.family_class(name)
+    made = cls.Config()
+    return {"family": name, "can": sorted(cls.can), "pixels": made.pixels.plain, "config": config.to_dict(made)}
 
-    config = OptimalConfig()
-    pictures = load(folder, config.pixels, DataConfig(), lambda line: remark(f"genctl: {line}", quiet))
-    remark(f"data: {pictures.summary} (crop to {config.pixels} px)", quiet)
-    return Optimal(config, pictures.split(False), device_of(device))
+
+def load_untrained(name: str, folder: Path, device: str, quiet: bool) -> Family:
+    """A family that is made of a folder's pictures alone."""
+    from genctl.data.pictures import DataConfig, load
+
+    cls = registry.family_class(name)
+    made = cls.Config()
+    pictures = load(folder, made.pixels, DataConfig(), lambda line: remark(f"genctl: {line}", quiet))
+    remark(f"data: {pictures.summary} (crop to {made.pixels.plain} px)", quiet)
+    return cls(made, pictures.split(False), device_of(device))
 
 
 def load(name: str, device: str, quiet: bool = False) -> Family:
     """The model, ready for inference on `device`."""
-    from genctl.families.base import load as load_family
+    from genctl.families.saved import load as load_family
 
     model = load_family(name, device_of(device))
     model.prepare()
@@ -170,27 +136,22 @@ def load(name: str, device: str, quiet: bool = False) -> Family:
     return model
 
 
-def space_of(family: Family, space: str | None) -> str:
-    """The space that `--space` names, or the family's own. Raises UsageError where the family lacks it."""
-    if space is not None and space not in family.spaces:
-        raise UsageError(f"--space {space}: a {family.name} model has {' and '.join(family.spaces)}")
-    return space or family.spaces[0]
+def model_of(name: str, device: str, quiet: bool = False) -> Loaded:
+    """As `load`, with the Python face around it."""
+    from genctl.model import Model as Face
+
+    return Face(load(name, device, quiet), name)
+
+
+def printable(text: str) -> str:
+    """Text of a file, without the escapes that a terminal would obey."""
+    return "".join(mark if mark.isprintable() else "?" for mark in text)
 
 
 def remark(text: str, quiet: bool = False) -> None:
     """A line on stderr."""
     if not quiet:
         print(text, file=sys.stderr)
-
-
-def counter(quiet: bool) -> Callable[[int, int], None]:
-    """Shows `done of total` on a terminal."""
-
-    def report(done: int, total: int) -> None:
-        if not quiet and sys.stderr.isatty():
-            print(f"\r{done} of {total}", end="" if done < total else "\n", file=sys.stderr, flush=True)
-
-    return report
 
 
 def remark_large(name: str, width: int, height: int) -> None:
@@ -208,16 +169,11 @@ def remark_others(name: str, quiet: bool = False) -> None:
         remark(f"{name}: {first}; your own is {' and '.join(others)}", quiet)
 
 
-def result(path: Path | str, as_json: bool, **facts: Any) -> None:
-    """Say on stdout what was made: the path, or with --json one document."""
+def result(path: Path | str, as_json: bool, facts: Mapping[str, Any] | None = None) -> None:
+    """Say on stdout what was made: the file's path, or with --json one document that says all of it (a flow's path from
+    noise to data as `diffusion_path`)."""
+    renamed = {"diffusion_path" if key == "path" else key: value for key, value in (facts or {}).items()}
     try:
-        print(json.dumps({"path": str(path)} | facts, ensure_ascii=False) if as_json else path, flush=True)
+        print(json.dumps({"path": str(path)} | renamed, ensure_ascii=False) if as_json else path, flush=True)
     except BrokenPipeError:
         raise PipeClosedError from None
-
-
-def made_by(model: Family, name: str, **facts: Any) -> dict[str, Any]:
-    """The provenance document of a picture."""
-    shown = Path(name).stem if hub.path_like(name) else name  # a name, never a path of this machine
-    document = {"version": __version__, "model": shown, "sha256": model.sha256} | facts
-    return {key: value for key, value in document.items() if value not in (None, "")}

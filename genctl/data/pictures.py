@@ -24,6 +24,7 @@ from genctl.data.folder import Entry, Listing, scan
 from genctl.draws import Draw, address
 from genctl.errors import InputError, UsageError
 from genctl.media.pictures import fit, read_picture, to_tensor
+from genctl.sizes import Size
 
 Fit = Literal["crop", "pad"]
 MOST_JITTER = 1024  # pixels; each batch is padded by so many on all sides
@@ -31,9 +32,9 @@ MOST_JITTER = 1024  # pixels; each batch is padded by so many on all sides
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How pictures become squares and how training varies them."""
+    """How pictures become one size and how training varies them."""
 
-    fit: Fit = "crop"  # to a square: crop the middle, or pad with white
+    fit: Fit = "crop"  # to the size: crop the middle, or pad with white
     split: str = "split"  # the metadata column that says what is held out
     held_out: float = 0.05  # share held out by hash of the file name where the folder states no split
     flip: bool = False  # mirror at random: wrong for letters, arrows, clocks
@@ -48,7 +49,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded pictures [N, 3, S, S] uint8 with their entries; `fingerprint` identifies content and transform."""
+    """Decoded pictures [N, 3, H, W] uint8 with their entries; `fingerprint` identifies content and transform."""
 
     pixels: Tensor
     entries: list[Entry]
@@ -85,15 +86,18 @@ class Pictures:
         )
 
 
-def load(folder: Path, size: int, config: DataConfig, report: Callable[[str], None] = lambda line: None) -> Pictures:
-    """Decode a folder's pictures at `size` pixels square. Raises InputError when more than half are bad."""
+def load(
+    folder: Path, size: Size | int, config: DataConfig, report: Callable[[str], None] = lambda line: None
+) -> Pictures:
+    """Decode a folder's pictures at one size. Raises InputError when more than half are bad."""
+    size = Size.of(size)
     listing = scan(unpacked(folder), config.split)
     entries = _hold_out(listing, config.held_out)
     digest = hashlib.sha256()
     for entry in entries:
         digest.update(hashlib.sha256(_bytes(entry.file)).digest())
     content = digest.hexdigest()
-    key = [1, content, size, config.fit]
+    key = [1, content, size.plain, config.fit]
     bad: list[str] = []
 
     def make() -> dict[str, Tensor]:
@@ -114,7 +118,7 @@ def load(folder: Path, size: int, config: DataConfig, report: Callable[[str], No
     kept = [entry for entry, fine in zip(entries, good, strict=True) if fine]
     said = [[variants(entry), entry.held_out, entry.weight] for entry in kept]
     captions = hashlib.sha256(json.dumps(said).encode()).hexdigest()
-    fingerprint = hashlib.sha256(f"{content}/{size}/{config.fit}/{captions}".encode()).hexdigest()[:16]
+    fingerprint = hashlib.sha256(f"{content}/{size.plain}/{config.fit}/{captions}".encode()).hexdigest()[:16]
     return Pictures(made["pixels"], kept, fingerprint, config, bad, replace(listing, entries=kept).summary())
 
 
@@ -138,8 +142,8 @@ def _bytes(path: Path) -> bytes:
         return b""
 
 
-def _decode(path: Path, size: int, how: Fit) -> Tensor | str:
-    """uint8 [3, size, size], or the line that says what is wrong with the file."""
+def _decode(path: Path, size: Size, how: Fit) -> Tensor | str:
+    """uint8 [3, H, W], or the line that says what is wrong with the file."""
     try:
         return to_tensor(fit(read_picture(path.read_bytes(), str(path)), size, how))
     except (InputError, OSError) as error:
@@ -152,7 +156,7 @@ def onto(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 class PictureSource:
-    """Batches {"pictures": [B, 3, S, S] float in [-1, 1]} from uint8 kept on the device."""
+    """Batches {"pictures": [B, 3, H, W] float in [-1, 1]} from uint8 kept on the device."""
 
     def __init__(self, pictures: Pictures, device: torch.device) -> None:
         self.pixels = pictures.pixels.to(device)
@@ -165,15 +169,15 @@ class PictureSource:
 
 
 def augment(pixels: Tensor, config: DataConfig, draw: Draw) -> Tensor:
-    """Mirror and shift uint8 pictures [B, 3, S, S] at random, each by its own draw."""
+    """Mirror and shift uint8 pictures [B, 3, H, W] at random, each by its own draw."""
     if config.flip:
         mirrored = draw.uniform() < 0.5
         pixels = torch.where(onto(mirrored, pixels.device)[:, None, None, None], pixels.flip(3), pixels)
     if config.jitter:
-        size, most = pixels.shape[-1], config.jitter
+        most = config.jitter
         shifts = onto((draw.uniform(2) * (2 * most + 1)).long(), pixels.device)  # [B, 2]
-        along = torch.arange(size, device=pixels.device)
-        y, x = along + shifts[:, :1], along + shifts[:, 1:]  # [B, S]
+        rows, columns = (torch.arange(side, device=pixels.device) for side in pixels.shape[-2:])
+        y, x = rows + shifts[:, :1], columns + shifts[:, 1:]  # [B, H], [B, W]
         padded = torch.nn.functional.pad(pixels, (most,) * 4, value=255)
         item = torch.arange(len(pixels), device=pixels.device)[:, None, None]
         pixels = padded.permute(0, 2, 3, 1)[item, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)

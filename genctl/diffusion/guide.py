@@ -12,18 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from genctl.diffusion.names import Rule
 from genctl.diffusion.path import Path
 from genctl.diffusion.solve import Denoiser
 from genctl.diffusion.target import solve, velocity
 
 # (x_t, k, all) -> data guesses [B, ...]: of each condition and, for `all`, last the one to be guided away from
 Guesses = Callable[[Tensor, int, bool], list[Tensor]]
-Method = Literal["cfg", "apg", "zero_star"]
 APG_MOMENTUM, APG_MOST = -0.5, 0.06  # of the differences; their largest RMS (arXiv:2410.02416: 15 of 65,536 numbers)
 
 
@@ -34,7 +33,7 @@ class Guidance:
 
     scale: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
-    method: Method = "cfg"
+    method: Rule = "cfg"
     rescale: float = 0.0  # share in which the guess's spread is brought back to the conditional one's, arXiv:2305.08891
     weights: tuple[float, ...] = (1.0,)
 
@@ -101,7 +100,7 @@ class ZeroStar:
         return solve("velocity", path, x_t, fit + scale * (v - fit), t)[0]
 
 
-RULES: dict[str, type] = {"cfg": ClassifierFree, "apg": AdaptiveProjected, "zero_star": ZeroStar}
+RULES: dict[Rule, type] = {"cfg": ClassifierFree, "apg": AdaptiveProjected, "zero_star": ZeroStar}
 
 
 def _rescaled(x: Tensor, conditional: Tensor, share: float) -> Tensor:

@@ -18,6 +18,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from genctl.diffusion.names import SolverName
 from genctl.diffusion.path import Path
 from genctl.diffusion.target import velocity
 
@@ -263,7 +264,7 @@ def _firsts(times: Tensor, path: Path) -> Tensor:
     return times[:-1]
 
 
-SOLVERS: dict[str, Solver] = {
+SOLVERS: dict[SolverName, Solver] = {
     "euler": Solver(euler, 1, _firsts),
     "heun": Solver(HEUN.run, 2, HEUN.evaluations),
     "heun_churn": Solver(heun_churn, None, _churned_stages),

@@ -7,15 +7,13 @@ same t, so larger ones need s > 1 (SD3, arXiv:2403.03206, section 5.3.2).
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from genctl.diffusion.names import Density, Spacing
 from genctl.diffusion.path import PATHS, Path
 
-Density = Literal["uniform", "logit-normal", "log-normal", "mode"]
-Spacing = Literal["uniform", "karras", "exponential", "beta"]
 LEAST_SIGMA, MOST_SIGMA, RHO = 0.002, 80.0, 7.0  # of Karras' grid (EDM, arXiv:2206.00364, table 1)
 
 

@@ -1,7 +1,7 @@
 """Latent diffusion with a transformer, text to image: a flow on a frozen codec's codes, conditioned on a frozen
 encoder's text (arXiv:2112.10752, 2212.09748, 2403.03206).
 
-    training  x = codec.encode(picture), text states of a caption          the loss and the loop: families/flow.py
+    training  x = codec.encode(picture), text states of a caption          the loss and the loop: families/flow/
     sampling  noise -> x -> codec.decode
 
 Codes and text states are computed once and cached; a tenth of the captions is dropped in training, so that the same net
@@ -19,17 +19,20 @@ from genctl import config as configs
 from genctl import files, hub
 from genctl.data.pictures import Pictures
 from genctl.errors import ModelError, UsageError
-from genctl.families.base import Source, load
-from genctl.families.codes import CodeSource
-from genctl.families.flow import Flow
-from genctl.families.settings import DiffusionConfig, SamplingConfig
+from genctl.families.base import Source
+from genctl.families.conditions.conditional import part_hash
+from genctl.families.flow.flow import Flow
+from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
+from genctl.families.flow.sources import CodeSource
+from genctl.families.saved import load
 from genctl.families.vae import VAE, VAEConfig
 from genctl.nets.dit import DiT, DiTConfig
+from genctl.sizes import Size, Sized
 
 
 @dataclass(frozen=True)
-class LDMConfig:
-    pixels: int = 128
+class LDMConfig(Sized):
+    pixels: Size = Size(128, 128)
     codec: str = "vae"  # name of the codec, and
     text: str = "minilm"  # of the text encoder
     channels: int | None = None  # of the codec's codes, and
@@ -62,13 +65,12 @@ class LDM(Flow):
             raise UsageError("model.channels and model.factor are open; say those of the codec")
         if config.net.text == "none":
             raise UsageError('net.text = "none": an ldm is a text model; use joint or cross')
-        if config.pixels % (config.factor * config.net.patch):
+        if not config.pixels.divides(config.factor * config.net.patch):
             raise UsageError(
-                f"{config.pixels} pixels do not divide by factor x patch = {config.factor * config.net.patch}"
+                f"{config.pixels.plain} pixels do not divide by factor x patch = {config.factor * config.net.patch}"
             )
         self.net = DiT(config.net, config.channels)
-        side = config.pixels // config.factor
-        self.shape = (config.channels, side, side)
+        self.shape = self.shape_of(config.pixels)
 
     @staticmethod
     def settled(config: LDMConfig) -> LDMConfig:
@@ -78,8 +80,11 @@ class LDM(Flow):
 
     @staticmethod
     def part_hashes(config: LDMConfig) -> dict[str, str]:
-        paths = {"codec": hub.resolve(config.codec), "text": hub.resolve(config.text, kind="part")}
-        return {part: hub.weights_sha256(path, files.read_header(path)) for part, path in paths.items()}
+        return {"codec": part_hash(config.codec), "text": part_hash(config.text, "part")}
+
+    def shape_of(self, size: Size) -> tuple[int, ...]:
+        factor = self.config.factor or 1
+        return self.config.channels or 1, size.height // factor, size.width // factor
 
     def codec(self) -> VAE:
         """The frozen codec, loaded at first use; ModelError when it is not the one this model was trained on."""
@@ -88,7 +93,7 @@ class LDM(Flow):
             codec_config(path)
             model = load(path, self.device)
             assert isinstance(model, VAE)
-            self._check_part("codec", model.weights_sha256)
+            self.check_part("codec", model.weights_sha256)
             if (model.config.net.latent, model.factor) != (self.config.channels, self.config.factor):
                 raise ModelError(
                     f"codec {self.config.codec} has {model.config.net.latent} channels at 1/{model.factor}, this model "
@@ -99,7 +104,7 @@ class LDM(Flow):
         return self.parts["codec"]
 
     def source(self, pictures: Pictures, device: torch.device) -> Source:
-        return CodeSource(self, pictures, device)
+        return CodeSource(self, self.codec(), pictures, device)
 
     def to_x(self, pictures: Tensor) -> Tensor:
         return self.encode(pictures)

@@ -17,10 +17,13 @@ from torch import Tensor
 from genctl.data.pictures import Pictures
 from genctl.diffusion import guide
 from genctl.diffusion.oracle import of_data
+from genctl.diffusion.path import Path
 from genctl.errors import UsageError
 from genctl.families.base import Blend, Request
-from genctl.families.pixel import PixelFlow
-from genctl.families.settings import DiffusionConfig, SamplingConfig
+from genctl.families.conditions.conditional import ends_of
+from genctl.families.flow.pixel import PixelFlow
+from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
+from genctl.sizes import Size, Sized
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class NoNet:
 
 
 @dataclass(frozen=True)
-class OptimalConfig:
-    pixels: int = 64
+class OptimalConfig(Sized):
+    pixels: Size = Size(64, 64)
     net: NoNet = field(default_factory=NoNet)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(steps=50, guidance_scale=1.0))
@@ -46,7 +49,7 @@ class Optimal(PixelFlow):
     def __init__(self, config: OptimalConfig, pictures: Pictures, device: torch.device) -> None:
         super().__init__(config)
         self.pictures, self.place = pictures, device
-        self.shape = (3, config.pixels, config.pixels)
+        self.shape = self.shape_of(config.pixels)
         self.sha256 = pictures.fingerprint
 
     @property
@@ -64,12 +67,13 @@ class Optimal(PixelFlow):
         return torch.tensor(found)
 
     def guesses(
-        self, request: Request, conditions: list[str | Blend], count: int, evaluations: Tensor,
-        told: Tensor | None = None,
+        self, asked: list[str | Blend], shape: tuple[int, ...], path: Path, evaluations: Tensor,
+        scalars: Tensor | None = None, dtype: torch.dtype | None = None, packed: bool = True,
     ) -> guide.Guesses:  # fmt: skip
         """The exact guesses; rows that share a condition are computed together. A blend mixes both ends' guesses."""
-        times, path = evaluations.to(self.device), self.walked(request)
-        groups = [conditions[start : start + count] for start in range(0, len(conditions), count)] or [[""] * count]
+        times, count = evaluations.to(self.device), shape[0]
+        ends = [ends_of(one) for one in asked or [""] * count]
+        groups = [ends[start : start + count] for start in range(0, len(ends), count)]
 
         def exact(x_t: Tensor, t: Tensor, prompts: list[str]) -> Tensor:
             x = torch.empty_like(x_t)
@@ -82,18 +86,13 @@ class Optimal(PixelFlow):
         def guess(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
             found = []
             for group in groups if every else groups[:1]:
-                first, last = (exact(x_t, times[k], [_end(p, at_end) for p in group]) for at_end in (False, True))
-                share = torch.tensor([getattr(prompt, "share", 0.0) for prompt in group])
+                first = exact(x_t, times[k], [begin for begin, _, _ in group])
+                last = exact(x_t, times[k], [end for _, end, _ in group])
+                share = torch.tensor([share for _, _, share in group])
                 found.append(torch.lerp(first, last, share.to(x_t)[:, None, None, None]))
             return found
 
         return guess
 
-    def cuts(self, prompt: str) -> bool:
-        return False
-
-
-def _end(prompt: str | Blend, last: bool) -> str:
-    if isinstance(prompt, str):
-        return prompt
-    return prompt.end if last else prompt.start
+    def remarks(self, request: Request) -> list[str]:
+        return []

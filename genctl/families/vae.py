@@ -21,10 +21,10 @@ from genctl.data.pictures import Pictures, PictureSource
 from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Family, Losses, Source
-from genctl.metrics.distance import psnr
 from genctl.nets.autoencoder import Decoder, Encoder, PatchDiscriminator, transform_pair
 from genctl.nets.fast import channels_last
-from genctl.nets.lpips import LPIPS
+from genctl.nets.lpips import LPIPS, psnr
+from genctl.sizes import Size, Sized
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class VAEConfig:
-    pixels: int = 128
+class VAEConfig(Sized):
+    pixels: Size = Size(128, 128)
     net: NetConfig = field(default_factory=NetConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -41,16 +43,16 @@ def between_noises(family: Family, pictures: Tensor, frames: int, prompt: str = 
     return family.from_noise(walk(ends, frames), prompt, steps)
 
 
-def between_seeds(family: Family, seeds: list[int], frames: int, prompt: str = "", **request: object) -> Tensor:
+def between_seeds(family: Family, seeds: list[int], frames: int, prompt: str = "", options: Any = None) -> Tensor:
     """[frames, 3, H, W] from noise that turns from one seed's to the next one's, with one prompt."""
     starts = walk(picture_noise(seeds, family.noise_shape()), frames)
-    return _draw(family, starts, [prompt] * frames, request)
+    return _draw(family, starts, [prompt] * frames, options)
 
 
-def between_prompts(family: Family, prompts: list[str], frames: int, seed: int = 0, **request: object) -> Tensor:
+def between_prompts(family: Family, prompts: list[str], frames: int, seed: int = 0, options: Any = None) -> Tensor:
     """[frames, 3, H, W] from one seed, with conditions on straight lines from one prompt's to the next one's."""
     blends = [Blend(prompts[left], prompts[left + 1], share) for left, share in places(len(prompts), frames)]
-    return _draw(family, picture_noise([seed] * frames, family.noise_shape()), blends, request)
+    return _draw(family, picture_noise([seed] * frames, family.noise_shape()), blends, options)
 
 
 def walk(ends: Tensor, frames: int) -> Tensor:
@@ -58,6 +60,6 @@ def walk(ends: Tensor, frames: int) -> Tensor:
     return torch.stack([slerp(ends[left], ends[left + 1], share) for left, share in places(len(ends), frames)])
 
 
-def _draw(family: Family, noise: Tensor, prompts: list[str] | list[Blend], request: dict[str, object]) -> Tensor:
-    asked = Request(seeds=[0] * len(noise), prompts=list(prompts), noise=noise, **request)  # type: ignore[arg-type]
+def _draw(family: Family, noise: Tensor, prompts: list[str] | list[Blend], options: Any) -> Tensor:
+    asked = Request(seeds=[0] * len(noise), conditions=list(prompts), options=options, noise=noise)
     return torch.cat([part.pictures for part in family.sample(asked) if part.final])

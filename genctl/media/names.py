@@ -2,7 +2,7 @@
 
 (nothing)        PROMPT-SEED.png in the current folder, never over an existing file (a number is appended)
 a.png            that file, its ending picks the format; an existing one is replaced only by force
-'out-{i}.png'    a template of {seed} {i} {prompt} {model}
+'out-{i:04d}.png' a template of {seed} {i} {prompt} {model}, and of the options such as {cfg} {steps}
 folder/          one file a picture
 -                stdout, PNG after PNG
 """
@@ -12,14 +12,14 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from genctl.errors import UsageError, WorldError, nearest
 
 FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif"}
-FIELDS = ("seed", "i", "prompt", "model")
 PORTS = tuple("0123456789¹²³")  # Windows takes COM¹ for a port as well
 RESERVED = {
     "con",
@@ -43,6 +43,14 @@ class Result:
     seed: int | str = 0
     prompt: str = ""
     model: str = ""
+    further: Mapping[str, Any] = field(default_factory=dict)  # fields of a template, beside these
+    swept: str = ""  # what tells it from the others of its seed and prompt
+
+    @property
+    def own_name(self) -> str:
+        """Its name where none is asked for."""
+        more = f"-{safe(self.swept)}" if self.swept else ""
+        return f"{safe(self.prompt or self.model)}-{self.seed}{more}.png"
 
 
 def safe(text: str, most: int = 60) -> str:
@@ -70,14 +78,17 @@ def format_of(path: Path) -> str:
     return form
 
 
-def plan(out: str | None, results: list[Result], force: bool, instead: str = "a folder") -> list[Path]:
+def plan(
+    out: str | None, results: list[Result], force: bool, instead: str = "a folder", existing: bool = False
+) -> list[Path]:
     """The path of each result, with nothing written yet. Raises UsageError for a name that cannot work (for several
-    pictures into one file, saying what to give `instead`), WorldError for a folder that cannot be written."""
-    own = [f"{safe(result.prompt or result.model)}-{result.seed}.png" for result in results]
+    pictures into one file, saying what to give `instead`), WorldError for a folder that cannot be written. `existing`:
+    a file that is there already is no obstacle, and keeps its name."""
+    own = [result.own_name for result in results]
     if out == "":
         raise UsageError("-o: empty; give a file name, a folder, or -")
     if out is None:
-        paths = unique(map(Path, own))
+        paths = (unique_within if existing else unique)(map(Path, own))
     elif out.endswith(("/", "\\")) or os.path.isdir(out):
         paths = unique_within(Path(fill(out, result)) / name for result, name in zip(results, own, strict=True))
     else:
@@ -86,7 +97,7 @@ def plan(out: str | None, results: list[Result], force: bool, instead: str = "a 
         format_of(path)
     refuse_collisions(out or "", paths, instead)
     for path in paths:
-        check_writable(path, force)
+        check_writable(path, force or existing)
     return paths
 
 
@@ -100,19 +111,35 @@ def refuse_collisions(out: str, paths: list[Path], instead: str) -> None:
 
 
 def fill(template: str, result: Result) -> str:
-    """The template with its fields filled in; a prompt is made safe first, so it cannot leave the folder."""
-    values = {"seed": str(result.seed), "i": str(result.i), "prompt": safe(result.prompt), "model": safe(result.model)}
+    """The template with its fields filled in, formatted as Python's are ({i:04d}); a text is made safe first, so it
+    cannot leave the folder. Raises UsageError for an unknown field or a format that does not fit."""
+    own = {"seed": result.seed, "i": result.i, "prompt": result.prompt, "model": result.model}
+    values = {**result.further, **own}
 
     def value(match: re.Match[str]) -> str:
         if match.group(0) in ("{{", "}}"):
             return match.group(0)[0]
-        name = match.group(1)
-        if name not in FIELDS:
-            known = ", ".join(f"{{{known}}}" for known in FIELDS)
-            raise UsageError(f"-o {template}: unknown field {{{name}}}{nearest(name, list(FIELDS))}; known: {known}")
-        return values[name]
+        name, _, spec = match.group(1).partition(":")
+        if name not in values:
+            known = ", ".join(f"{{{known}}}" for known in values)
+            raise UsageError(f"-o {template}: unknown field {{{name}}}{nearest(name, list(values))}; known: {known}")
+        return _formatted(template, name, values[name], spec)
 
     return re.sub(r"\{\{|\}\}|\{([^{}]*)\}", value, template)
+
+
+def _formatted(template: str, name: str, value: Any, spec: str) -> str:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    try:
+        if number and re.fullmatch(r"[0-9.,+<>=^_ ]{0,8}[defgxob%]?", spec):
+            return safe(format(value, spec or ("g" if isinstance(value, float) else "")))
+        if spec:
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"-o {template}: {{{name}:{spec}}} is no format of {value!r}, as {{i:04d}} is of a number"
+        ) from None
+    return safe("none" if value is None else str(value))
 
 
 def check_writable(path: Path, force: bool) -> None:

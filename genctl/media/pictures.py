@@ -17,6 +17,7 @@ from PIL import Image, ImageMath, ImageOps, UnidentifiedImageError
 
 from genctl.errors import InputError
 from genctl.media.png import PNG_START, first_bytes, png_chunks
+from genctl.sizes import Size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,13 +128,14 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     return grey.convert("RGB")
 
 
-def fit(image: Image.Image, size: int, how: Literal["crop", "pad"] = "crop") -> Image.Image:
-    """A size x size picture: short side resized and middle cropped, or long side resized and white added around."""
-    if image.size == (size, size):
+def fit(image: Image.Image, size: Size | int, how: Literal["crop", "pad"] = "crop") -> Image.Image:
+    """A picture of this size: resized to cover it and its middle cropped, or to lie within it with white around."""
+    wide = Size.of(size).wide
+    if image.size == wide:
         return image
     if how == "crop":
-        return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    return ImageOps.pad(image, (size, size), Image.Resampling.LANCZOS, color="white")
+        return ImageOps.fit(image, wide, Image.Resampling.LANCZOS)
+    return ImageOps.pad(image, wide, Image.Resampling.LANCZOS, color="white")
 
 
 def to_tensor(image: Image.Image) -> Tensor:

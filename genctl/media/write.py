@@ -36,7 +36,7 @@ def encode_picture(image: Image.Image, form: str, document: dict[str, Any] | Non
     made."""
     refuse_size(form, *image.size)
     out = io.BytesIO()
-    image.save(out, form, **OPTIONS[form], **embed(document, form))
+    Image.Image.save(image, out, form, **OPTIONS[form], **embed(document, form))
     return out.getvalue()
 
 
@@ -49,8 +49,8 @@ def encode_animation(
     """
     out = io.BytesIO()
     options: dict[str, Any] = {"webp": {"quality": 90, "method": 4}, "gif": {"disposal": 2}, "png": {}}[form]
-    frames[0].save(
-        out, form, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, **options,
+    Image.Image.save(
+        frames[0], out, form, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, **options,
         **embed(document, form),
     )  # fmt: skip
     return out.getvalue()

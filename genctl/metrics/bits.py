@@ -16,8 +16,9 @@ from genctl.diffusion.target import solve
 from genctl.draws import generator
 from genctl.errors import UsageError
 from genctl.families.base import Family
-from genctl.families.flow import Flow
-from genctl.metrics.samples import prompt_of
+from genctl.families.conditions.captions import prompt_of
+from genctl.families.flow.flow import Flow
+from genctl.families.flow.sample import noisiest
 
 LEAST_SNR, MOST_SNR = -13.0, 13.0  # of the path that is integrated; beyond, a pixel's step of 2/256 is above the noise
 LEVELS = 4  # ranges of log-SNR by which the bound is told
@@ -36,9 +37,9 @@ def bits(
     the variational one at the same draws, and its share by ranges of log-SNR. Raises UsageError for a latent model: the
     density of codes says nothing of the pictures'.
     """
-    if not isinstance(model, Flow) or model.shape != (3, model.pixels, model.pixels):
+    if not isinstance(model, Flow) or model.shape != (3, *model.pixels.high):
         raise UsageError(f"--bpd: a {model.name} model gives pictures no density; flows in pixel space do (rf)")
-    if model.taught:
+    if model.distilled:
         raise UsageError("--bpd: a student follows no ODE; its teacher does")
     held = pictures.split(True)
     chosen = held if len(held) else pictures
@@ -66,7 +67,7 @@ def bits(
 def snr_ends(model: Flow) -> tuple[float, float]:
     """The log-SNR between which a model's path is integrated: what is wanted, as far as the path goes and a prediction
     tells both data and noise."""
-    ends = model.path.log_snr(torch.tensor([1e-6, model.noisiest], dtype=torch.float64)).tolist()
+    ends = model.path.log_snr(torch.tensor([1e-6, noisiest(model)], dtype=torch.float64)).tolist()
     return min(MOST_SNR, ends[0]), max(LEAST_SNR, ends[1])
 
 
@@ -88,7 +89,7 @@ def _of_picture(
     predict, path = predictor(model, prompt, len(x)), model.path
     snr = torch.linspace(*snr_ends(model), steps + 1, dtype=torch.float64)
     times = path.from_log_snr(snr).clamp(0, 1).to(x)
-    times[-1] = model.noisiest
+    times[-1] = noisiest(model)
     ends = float(times[0]), float(path.from_log_snr(snr[-1]))
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels know no forward derivative
         log_p, _ = log_likelihood(predict, x * path.a(times[0]), path, times, probes)

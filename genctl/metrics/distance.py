@@ -1,4 +1,4 @@
-"""How far apart: two pictures (PSNR), or two sets of pictures by their features (Frechet, kernel distance, precision).
+"""How far apart two sets of pictures are by their features: Frechet and kernel distance, precision and recall.
 
 A figure is comparable only with others of the same extractor, count and preprocessing; the Frechet distance is biased
 up for small sets, the kernel distance is not. With the shipped extractor (EfficientNet-Lite0) neither is a published
@@ -13,11 +13,6 @@ from torch import Tensor
 from genctl.errors import InputError
 
 CHUNK = 1024  # rows of a distance table held at a time
-
-
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB, [B], of pictures [B, ...] in [-1, 1] (peak to peak 2); equal ones give 120."""
-    return -10 * torch.log10(((a - b).float() / 2).square().flatten(1).mean(1) + 1e-12)
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:

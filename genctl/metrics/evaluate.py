@@ -14,12 +14,13 @@ from genctl.data.pictures import Pictures
 from genctl.draws import generator
 from genctl.errors import InputError
 from genctl.families.base import Family
+from genctl.families.conditions.captions import prompt_of
 from genctl.metrics.bits import bits
-from genctl.metrics.distance import psnr
 from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
 from genctl.metrics.retrieval import build_gallery, ranks, summary
-from genctl.metrics.samples import Report, distances, draw, draw_like, memorised, prompt_of
-from genctl.nets.lpips import LPIPS
+from genctl.metrics.samples import Report, distances, draw, draw_like, memorised
+from genctl.nets.lpips import LPIPS, psnr
+from genctl.options import Options
 
 MOST_BITS = 64  # pictures of which a likelihood is computed
 
@@ -48,14 +49,14 @@ def default_kinds(model: Family, pictures: Pictures) -> list[str]:
 
 
 def samples(
-    model: Family, pictures: Pictures, kinds: list[str], most: int, request: dict[str, Any], report: Report
+    model: Family, pictures: Pictures, kinds: list[str], most: int, options: Options | None, report: Report
 ) -> dict[str, Any]:
     """The figures of each kind: retrieval, distance, memorised (of the same drawn pictures), bpd."""
     figures: dict[str, Any] = {}
     if "retrieval" in kinds:
-        figures |= retrieval(model, pictures, most, request, report)
+        figures |= retrieval(model, pictures, most, options, report)
     if {"distance", "memorised"} & set(kinds):
-        made = draw_like(model, pictures.split(False), most, request, report)
+        made = draw_like(model, pictures.split(False), most, options, report)
         figures["distance"] = distances(model, made, pictures) if "distance" in kinds else None
         figures["memorised"] = memorised(made, pictures) if "memorised" in kinds else None
     if "bpd" in kinds:  # some ten seconds a small picture on two cores
@@ -64,7 +65,7 @@ def samples(
 
 
 def retrieval(
-    model: Family, pictures: Pictures, most: int, request: dict[str, Any], report: Report = lambda done, total: None
+    model: Family, pictures: Pictures, most: int, options: Options | None, report: Report = lambda done, total: None
 ) -> dict[str, Any]:
     """Concept retrieval of drawn pictures for held-out and for trained (concept, style) pairs, at most `most` of each,
     beside the real pictures' own score (the ceiling) and chance; `strict` compares with other drawings only."""
@@ -78,14 +79,14 @@ def retrieval(
     gallery = build_gallery(real[rows], [e.concept for e in entries], [e.style for e in entries])
     out: dict[str, Any] = {
         "extractor": EXTRACTOR, "concepts": len(gallery.concepts), "chance_top1": round(1 / len(gallery.concepts), 5),
-        **request,
     }  # fmt: skip
+    out |= {} if options is None else options.recorded()
     groups = pairs(entries, most)
     done, total = 0, sum(map(len, groups.values()))
     for name, chosen in groups.items():
         concepts, styles = [e.concept for e in chosen], [e.style for e in chosen]
         prompts = [prompt_of(model, entry) for entry in chosen]
-        drawn = draw(model, prompts, request, partial(_report, report, done, total))
+        drawn = draw(model, prompts, options, partial(_report, report, done, total))
         done += len(chosen)
         made = features_of(net, drawn)
         ceiling = real[torch.tensor([row_of[id(entry)] for entry in chosen])]

@@ -8,43 +8,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genctl.data.captions import with_style
-from genctl.data.folder import Entry
 from genctl.data.pictures import Pictures
 from genctl.draws import generator
 from genctl.errors import InputError
 from genctl.families.base import Family, Request
+from genctl.families.conditions.captions import prompt_of
 from genctl.metrics.distance import frechet, kid, precision_recall
 from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
+from genctl.options import Options
 
 Report = Callable[[int, int], None]
 COPY = 1 / 3  # nearest over second nearest distance below which a sample is a copy (as in arXiv:2310.02664)
 
 
-def prompt_of(model: Family, entry: Entry) -> str:
-    """What asks `model` for a picture like this one: its caption with its style, its class, or nothing."""
-    if "text" in model.can:
-        return with_style(entry.captions[0] if entry.captions else "", entry.style)
-    return entry.concept if "class" in model.can else ""
-
-
 def draw(
-    model: Family, prompts: list[str], request: dict[str, Any], report: Report = lambda done, total: None
+    model: Family, prompts: list[str], options: Options | None = None, report: Report = lambda done, total: None
 ) -> Tensor:
     """One picture [N, 3, H, W] for each prompt; the i-th has seed i."""
     parts = []
-    for part in model.sample(Request(seeds=list(range(len(prompts))), prompts=list(prompts), **request)):
+    for part in model.sample(Request(seeds=list(range(len(prompts))), conditions=list(prompts), options=options)):
         if part.final:
             parts.append(part.pictures.cpu())
             report(part.start + len(part.pictures), len(prompts))
     return torch.cat(parts)
 
 
-def draw_like(model: Family, pictures: Pictures, count: int, request: dict[str, Any], report: Report) -> Tensor:
+def draw_like(model: Family, pictures: Pictures, count: int, options: Options | None, report: Report) -> Tensor:
     """`count` pictures asked for as `pictures` are described, spread over them by a fixed shuffle."""
     order = torch.randperm(len(pictures), generator=generator("draw like")).tolist()
     entries = [pictures.entries[order[index % len(order)]] for index in range(count)]
-    return draw(model, [prompt_of(model, entry) for entry in entries], request, report)
+    return draw(model, [prompt_of(model, entry) for entry in entries], options, report)
 
 
 def distances(model: Family, made: Tensor, pictures: Pictures) -> dict[str, Any]:

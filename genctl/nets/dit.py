@@ -43,7 +43,7 @@ class DiTConfig:
     text_width: int = 384
     text_slots: int = 16
     dropout: float = 0.0  # within SwiGLU
-    scalars: tuple[str, ...] = ()  # what the network is told beside t, for few steps: "guidance", "end"
+    scalars: tuple[str, ...] = ()  # what the network is conditioned on beside t, for few steps: "guidance", "end"
 
 
 def norm(x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def filled(pooled: Tensor, present: Tensor, net: nn.Module) -> Tensor:
     return torch.where(present.any(-1, keepdim=True), pooled, net.get_parameter("empty_pooled").to(pooled.dtype))
 
 
-def told(embeddings: nn.ModuleList, scalars: Tensor | None) -> Tensor | float:
+def embedded(embeddings: nn.ModuleList, scalars: Tensor | None) -> Tensor | float:
     """The sum of what `embeddings` make of scalars [B, S]: [B, width], or 0 for none."""
     if scalars is None or not len(embeddings):
         return 0.0
@@ -257,7 +257,7 @@ class DiT(nn.Module):
     ) -> Tensor:
         """t [B], pooled text [B, T] and scalars [B, S] -> c [B, D]; a row without any text gets the learned empty
         vector."""
-        c = self.time(time_features(t).to(self.embed.weight.dtype)) + told(self.scalars, scalars)
+        c = self.time(time_features(t).to(self.embed.weight.dtype)) + embedded(self.scalars, scalars)
         return F.silu(c if pooled is None or present is None else c + self.pooled_in(filled(pooled, present, self)))
 
     def forward(

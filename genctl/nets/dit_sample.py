@@ -84,7 +84,7 @@ class Loop:
 
     states [R, L, T], present [R, L], pooled [R, T] are the conditions of R = B rows, or of R = 2 B (the conditional
     ones, then the unconditional ones); None for a net without text. times: [K] evaluation times, scalars: [K, S] what
-    the net is told at each.
+    the net is conditioned on at each.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class Loop:
         self.pictures = shape[0]
         self.grid = net.grid(torch.empty(shape, device="meta"))
         device = net.embed.weight.device
-        told = None if scalars is None else scalars.to(device, torch.float32)
-        self.modulations = self._modulations(times.to(device), pooled, present, told)
+        given = None if scalars is None else scalars.to(device, torch.float32)
+        self.modulations = self._modulations(times.to(device), pooled, present, given)
         if self.grid not in packed.tables:
             table = rotary(self.grid, config.width // config.heads, device)  # [2, N, d]
             packed.tables[self.grid] = [self._fold(p.block, table) for p in packed.blocks]

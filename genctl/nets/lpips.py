@@ -16,6 +16,11 @@ CHANNELS = (64, 192, 384, 256, 256)
 SMALLEST = 64  # pixels; under it the last layers would see one place to three, under 31 none: pictures are enlarged
 
 
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB, [B], of pictures [B, ...] in [-1, 1] (peak to peak 2); equal ones give 120."""
+    return -10 * torch.log10(((a - b).float() / 2).square().flatten(1).mean(1) + 1e-12)
+
+
 class Weights(nn.Module):
     """One weight a channel, [C]."""
 

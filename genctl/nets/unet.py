@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl.nets import fast
-from genctl.nets.dit import ScalarEmbedding, filled, head_norm, hidden, merge, time_features, told
+from genctl.nets.dit import ScalarEmbedding, embedded, filled, head_norm, hidden, merge, time_features
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class UNet(nn.Module):
     ) -> Tensor:
         """t [B], the condition's vector [B, T] and scalars [B, S] -> c [B, E]; a row without any condition gets the
         learned empty one."""
-        c = self.time(time_features(t).to(self.last.weight.dtype)) + told(self.scalars, scalars)
+        c = self.time(time_features(t).to(self.last.weight.dtype)) + embedded(self.scalars, scalars)
         return F.silu(c if pooled is None or present is None else c + self.pooled_in(filled(pooled, present, self)))
 
     def forward(

@@ -2,21 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from helpers import shape_folder
 
 from genctl import files
-from genctl.cli import shared
-from genctl.cli.distill import default_method
 from genctl.cli.main import execute
-from genctl.families.distill import METHODS
+from genctl.families.distill.settings import WITHOUT_PICTURES, Method, default_method
+from genctl.families.distill.student import METHODS
 
 SHORT = ["--set", "train.batch=4", "--set", "distill.stages=2", "--set", "distill.teacher_steps=2", "-q"]
 
 
 def test_the_command_line_knows_every_method() -> None:
-    assert tuple(METHODS) == shared.METHODS
+    assert tuple(METHODS) == get_args(Method)
+    assert {name for name, lesson in METHODS.items() if not lesson.needs_pictures} == set(WITHOUT_PICTURES)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_a_student_from_the_command_line(models: Path, capsys: pytest.CaptureFix
     assert execute(["sample", "-m", "runs/fast", "-p", "red circle", "--cfg", "3", "-s", "1", "-o", "a.png", "-q"]) == 0
     beyond = ["sample", "-m", "runs/fast", "-p", "red circle", "--cfg", "12", "-s", "1", "-o", "b.png"]
     assert execute(beyond) == 0
-    assert "taught --cfg 1 to 8; 12 is a guess" in capsys.readouterr().err
+    assert "distilled for --cfg 1 to 8; 12 is a guess" in capsys.readouterr().err
     assert execute(["info", "a.png", "--json"]) == 0
     drawn = json.loads(capsys.readouterr().out)
     assert (drawn["solver"], drawn["steps"], drawn["guidance_scale"]) == ("euler", 2, 3)

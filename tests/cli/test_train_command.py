@@ -13,8 +13,8 @@ from helpers import shape_folder
 from PIL import Image
 
 from genctl.cli.main import execute
-from genctl.cli.train import Display
-from genctl.train.run import Run
+from genctl.cli.progress import TrainingDisplay
+from genctl.training.run import Run
 
 VAE = ["train", "data", "--model", "vae", "--preset", "tiny", "--threads", "1", "-o", "runs/codec",
        "--set", "train.batch=4", "--set", "model.net.channels=[8,8]"]  # fmt: skip
@@ -101,7 +101,7 @@ def test_pictures_without_captions_make_a_model_without_prompts(capsys: pytest.C
 
 
 def test_the_speed_is_shown_once_it_is_known() -> None:
-    display = Display(quiet=False)
+    display = TrainingDisplay("auto", quiet=False)
     row = {"step": 20, "minutes": 1.0, "progress": 0.5, "loss": 0.25, "images": 100}
     assert display._line(row, 10.0) == "step 20 50% loss 0.250, 1 min left"
     assert "0.4 images/s" in display._line(row | {"images": 102}, 15.0)

@@ -2,13 +2,14 @@
 
 import functools
 import math
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from genctl.cli import shared
-from genctl.diffusion import guide
+from genctl.diffusion import guide, names
+from genctl.diffusion.guide import RULES
 from genctl.diffusion.oracle import Mixture, denoiser, of_data
 from genctl.diffusion.path import PATHS, Path
 from genctl.diffusion.solve import SOLVERS, Denoiser, churned
@@ -204,8 +205,12 @@ def test_consistency_steps_draw_from_the_data(path: Path) -> None:
     assert float(end.std()) == pytest.approx(0.5, abs=0.01)
 
 
-def test_the_command_line_knows_every_solver() -> None:
-    assert tuple(SOLVERS) == shared.SOLVERS
+def test_every_name_has_its_function_and_the_other_way_round() -> None:
+    tables = ((names.SolverName, SOLVERS), (names.PathName, PATHS), (names.Rule, RULES), (names.TargetName, TARGETS))
+    for declared, table in tables:
+        assert get_args(declared) == tuple(table)
+    assert set(names.SYNONYMS.values()) <= set(SOLVERS)
+    assert not set(names.SYNONYMS) & set(SOLVERS)
 
 
 def test_churn_raises_sigma_as_in_edm() -> None:

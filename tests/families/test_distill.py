@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import shape_folder
+from helpers import flow_request, shape_folder
 from plane import ALONE, REAL, Plane, PlaneConfig, drawn, energy, taught
 from torch import Tensor, nn
 
@@ -14,21 +14,25 @@ from genctl.data.pictures import DataConfig, load
 from genctl.diffusion.path import PATHS
 from genctl.draws import Draw
 from genctl.errors import ModelError, UsageError
-from genctl.families.base import Blend, Request
-from genctl.families.base import load as load_model
-from genctl.families.distill import METHODS, student_of
+from genctl.families.base import Blend
 from genctl.families.distill.adversarial import Adversarial
-from genctl.families.distill.lesson import DistillConfig, Lesson, guess_between, remix
-from genctl.families.distill.meanflow import Alone
+from genctl.families.distill.lesson import Lesson, guess_between, remix
 from genctl.families.distill.progressive import Progressive
+from genctl.families.distill.settings import DistillConfig
 from genctl.families.distill.source import Drawn
-from genctl.families.flow import Flow
+from genctl.families.distill.student import METHODS, student_of
+from genctl.families.flow.flow import Flow
+from genctl.families.flow.meanflow import MeanFlow
+from genctl.families.flow.objective import FlowMatching
+from genctl.families.flow.options import FlowOptions
+from genctl.families.flow.sample import times_of
+from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
 from genctl.families.rf import RF, RFConfig
-from genctl.families.settings import DiffusionConfig, SamplingConfig
+from genctl.families.saved import load as load_model
 from genctl.nets.unet import UNetConfig
-from genctl.train.loop import Trainer
-from genctl.train.optim import TrainConfig
-from genctl.train.run import Run
+from genctl.training.loop import Trainer
+from genctl.training.optim import TrainConfig
+from genctl.training.run import Run
 
 
 def test_energy_distance() -> None:
@@ -66,14 +70,14 @@ def test_a_student_begins_as_its_teacher(models: Path, name: str, method: str) -
         "packed": False,
     }
     wanted, got = (
-        torch.cat([part.pictures for part in model.sample(Request(**asked)) if part.final])  # type: ignore[arg-type]
+        torch.cat([part.pictures for part in model.sample(flow_request(**asked)) if part.final])  # type: ignore[arg-type]
         for model in (teacher, student)
     )
     assert torch.allclose(got, wanted, atol=1e-4)
     with torch.no_grad():
         for parameter in student.net.scalars.parameters():  # type: ignore[union-attr]
             parameter.add_(0.3 * torch.randn_like(parameter))
-    scales = [Request(**(asked | {"guidance_scale": scale})) for scale in (2.0, 6.0)]  # type: ignore[arg-type]
+    scales = [flow_request(**(asked | {"guidance_scale": scale})) for scale in (2.0, 6.0)]  # type: ignore[arg-type]
     low, high = (torch.cat([part.pictures for part in student.sample(request)]) for request in scales)
     assert (low - high).abs().max() > 1e-3  # it is told the scale
 
@@ -111,8 +115,8 @@ def test_a_student_trains_and_its_file_needs_no_teacher(models: Path, tmp_path: 
     student = load_model(str(whole.run.folder))
     assert isinstance(student, Flow)
     assert student.config.sampling.steps == 2
-    assert student.lesson is None
-    parts = [part for part in student.sample(Request(seeds=[1], prompts=["a"])) if part.final]
+    assert isinstance(student.objective, FlowMatching)
+    parts = [part for part in student.sample(flow_request(seeds=[1], prompts=["a"])) if part.final]
     assert torch.isfinite(parts[0].pictures).all()
 
 
@@ -150,8 +154,8 @@ def test_without_a_teacher_the_guided_velocity_is_where_learning_ends(monkeypatc
     config = RF.with_net(model.config, scalars=("guidance", "end"))
     model = RF(config)
     model.prepare_training()
-    lesson, rows = model.lesson, some_rows(model)
-    assert isinstance(lesson, Alone)
+    lesson, rows = model.objective, some_rows(model)
+    assert isinstance(lesson, MeanFlow)
     z, away = torch.randn_like(rows["x"]), torch.randn_like(rows["x"])
     v = z - rows["x"]
     t, scale = torch.tensor([0.05, 0.3, 0.6, 0.9]), torch.tensor([4.0, 1.0, 3.0, 8.0])
@@ -195,7 +199,7 @@ def test_a_lesson_follows_its_teacher_as_the_sampler_does(path: str, target: str
     lesson = METHODS["dmd"](teacher, DistillConfig(teacher_steps=5))
     z = torch.randn(2, *teacher.shape, generator=torch.Generator().manual_seed(4))
     got = lesson.sample(z, some_rows(teacher, 2), torch.full((2,), 3.0))
-    request = Request(
+    request = flow_request(
         [0, 1], ["red", "green"], steps=5, solver="euler", guidance_scale=3.0, noise=z, dtype=torch.float32
     )
     assert torch.allclose(got, teacher.drawn(request), atol=1e-4)
@@ -292,7 +296,7 @@ def test_a_longer_progressive_run_stays_in_its_last_stage() -> None:
 
 def test_progressive_students_learn_the_steps_that_samplers_take() -> None:
     student = student_of(small_teacher(), "progressive", 2, DistillConfig(teacher_steps=8))
-    assert isinstance(student.lesson, Progressive)
+    assert isinstance(student.objective, Progressive)
     seen: set[tuple[float, float]] = set()
 
     def look(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
@@ -304,43 +308,44 @@ def test_progressive_students_learn_the_steps_that_samplers_take() -> None:
         seen.clear()
         for step in range(15):
             list(student.training_step(batch, Draw(step, 64), progress))
-        grids = [[round(t, 4) for t in student.lesson.grid(steps * 2**i).tolist()] for i in range(3)]
+        grids = [[round(t, 4) for t in student.objective.grid(steps * 2**i).tolist()] for i in range(3)]
         assert seen == {pair for times in grids for pair in pairwise(times)}
 
 
-def test_a_student_along_another_path_is_told_its_own_times() -> None:
-    """One leap from noise to data is the same along every path."""
+def test_a_student_along_another_path_is_conditioned_on_its_own_times() -> None:
+    """One step from noise to data is the same along every path."""
     student = student_of(small_teacher(), "meanflow", 1, DistillConfig()).eval()
     with torch.no_grad():
         for parameter in student.net.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    request = Request([1], ["red"], steps=3, guidance_scale=2.0, dtype=torch.float32)
-    seen: dict[str, Tensor] = {}
-    for path in ("linear", "cosine"):
-        times = student.times(replace(request, path=path))
-        seen[path] = student.told(2.0, times[:-1], student.own_times(PATHS[path], times[1:])[0])  # type: ignore[assignment]
-    own = PATHS["linear"].from_log_snr(PATHS["cosine"].log_snr(student.times(replace(request, path="cosine"))))
-    assert torch.allclose(seen["cosine"][:, 1], own[1:].clamp(0, 1), atol=1e-5)
-    assert torch.isfinite(student.drawn(replace(request, path="cosine"))).all()
+    request = flow_request([1], ["red"], steps=3, guidance_scale=2.0, dtype=torch.float32)
+    seen: list[Tensor] = []
+    student.net.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["scalars"][0, 1]), with_kwargs=True
+    )
+    student.drawn(replace(request, options=replace(request.options, path="cosine")))
+    times = times_of(student, FlowOptions(steps=3, solver="euler", path="cosine"))
+    own = PATHS["linear"].from_log_snr(PATHS["cosine"].log_snr(times))
+    assert torch.allclose(torch.stack(seen), own[1:].clamp(0, 1).float(), atol=1e-5)
 
 
 def test_what_students_cannot_do_is_refused() -> None:
     student = student_of(small_teacher(), "dmd", 1, DistillConfig()).eval()
     for asked in ({"negative": "green"}, {"also": [("green", 0.5)]}, {"guidance": "apg"}, {"rescale": 0.5},
                   {"guidance_interval": (0.2, 0.3)}, {"guide": small_teacher()}):  # fmt: skip
-        with pytest.raises(UsageError, match="has learnt its guidance"):
-            student.drawn(Request([1], ["red"], **asked))  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="guidance is distilled into it"):
+            student.drawn(flow_request([1], ["red"], **asked))  # type: ignore[arg-type]
     assert not {"encode", "decode"} & student.can
     for there_or_back in (student.invert, student.from_noise):
         with pytest.raises(UsageError, match="no way back to noise"):
             there_or_back(torch.zeros(1, *student.shape))
-    assert "guidance_interval" not in student.resolved(Request([1], ["red"], guidance_scale=3.0))
+    assert "guidance_interval" not in student.recorded(flow_request([1], ["red"], guidance_scale=3.0))
     with pytest.raises(UsageError, match="a student is no guide"):
-        small_teacher().drawn(Request([1], ["red"], guide=student))
+        small_teacher().drawn(flow_request([1], ["red"], guide=student))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_student_is_told_the_scale_at_which_its_teacher_is_guided(
+def test_a_student_is_conditioned_on_the_scale_at_which_its_teacher_is_guided(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student = student_of(small_teacher(), method, 2, DistillConfig(stages=2, teacher_steps=4))
@@ -392,10 +397,10 @@ def test_a_finisher_goes_on_from_another_student(models: Path) -> None:
             parameter.add_(0.02 * torch.randn_like(parameter))
     second = student_of(teacher, "dmd", 1, DistillConfig(), first).eval()
     assert second.config.net.scalars == ("guidance", "end")
-    asked = Request(seeds=[3], prompts=["red"], steps=1, guidance_scale=2.0, dtype=torch.float32, packed=False)
+    asked = flow_request(seeds=[3], prompts=["red"], steps=1, guidance_scale=2.0, dtype=torch.float32, packed=False)
     wanted, got = (torch.cat([part.pictures for part in model.sample(asked)]) for model in (first, second))
     assert torch.equal(wanted, got)
-    two = Request(seeds=[3], prompts=["red"], steps=2, dtype=torch.float32, packed=False)
+    two = flow_request(seeds=[3], prompts=["red"], steps=2, dtype=torch.float32, packed=False)
     assert torch.isfinite(torch.cat([part.pictures for part in second.sample(two)])).all()
 
 
@@ -413,7 +418,7 @@ def test_what_the_teacher_draws(models: Path, name: str) -> None:
     asked = [source.asked[row] for row in (0, 33)]
     assert set(source.asked) == {*prompts, ""}  # some without any
     for row in range(2):
-        request = Request(
+        request = flow_request(
             [0], [asked[row]], steps=2, guidance_scale=float(batch["scale"][row]), noise=batch["z"][row : row + 1]
         )
         assert torch.allclose(teacher.drawn(request)[0], batch["x"][row], atol=2e-3)
@@ -437,7 +442,7 @@ def test_a_critic_looks_through_the_teachers_layers(models: Path, name: str, fir
     student = student_of(teacher, "adversarial", 1, DistillConfig(), init)
     leaping = first == "meanflow"
     assert student.config.sampling.solver == ("euler" if leaping else "consistency")
-    lesson = student.lesson
+    lesson = student.objective
     assert isinstance(lesson, Adversarial)
     prompts: list[str | Blend] = ["red", "green"]
     states, present, pooled = teacher.conditions(prompts)
@@ -509,7 +514,7 @@ def test_progressive_students_become_the_teacher(models: Path) -> None:
     teacher = load_model("tiny-rf")
     assert isinstance(teacher, Flow)
     student = student_of(teacher, "progressive", 1, DistillConfig(teacher_steps=8))
-    lesson = student.lesson
+    lesson = student.objective
     assert isinstance(lesson, Progressive)
     states, present, pooled = teacher.conditions(["red", "green"])
     batch = {"x": torch.randn(2, 3, 32, 32), "states": states, "present": present, "pooled": pooled}
@@ -527,7 +532,7 @@ def test_progressive_students_become_the_teacher(models: Path) -> None:
 
 def test_the_next_teacher_is_an_average_of_the_end_of_a_stage() -> None:
     student = student_of(small_teacher(), "progressive", 1, DistillConfig(teacher_steps=8))
-    lesson = student.lesson
+    lesson = student.objective
     assert isinstance(lesson, Progressive)
     parameter = next(student.net.parameters())
     with torch.no_grad():
@@ -539,15 +544,15 @@ def test_the_next_teacher_is_an_average_of_the_end_of_a_stage() -> None:
     assert float(average.std()) < 1e-3
 
 
-def test_leaping_students_refuse_solvers_that_do_not_say_where_they_land(models: Path) -> None:
+def test_flow_maps_refuse_solvers_that_do_not_say_where_a_step_ends(models: Path) -> None:
     teacher = load_model("tiny-rf")
     assert isinstance(teacher, Flow)
     for method in METHODS:
         student = student_of(teacher, method, 1, DistillConfig()).eval()
         for solver in ("heun", "dpmpp_2m", "ancestral"):
-            request = Request(seeds=[1], prompts=["red"], solver=solver, steps=2)
+            request = flow_request(seeds=[1], prompts=["red"], solver=solver, steps=2)
             if method == "reflow":  # still a flow
                 assert torch.isfinite(student.drawn(request)).all()
                 continue
-            with pytest.raises(UsageError, match=f"--solver {solver}: this model leaps from time to time"):
+            with pytest.raises(UsageError, match=f"--solver {solver}: this model is a flow map"):
                 student.drawn(request)

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import COLOURS, shape_folder
+from helpers import COLOURS, flow_request, shape_folder
 
 from genctl.data.pictures import DataConfig, load
 from genctl.draws import Draw
 from genctl.errors import ModelError, UsageError
-from genctl.families.base import Blend, Family, Request
-from genctl.families.base import load as load_model
-from genctl.families.codes import CodeSource
+from genctl.families.base import Blend, Family
+from genctl.families.conditions.captions import Captions
+from genctl.families.flow.sources import CodeSource
 from genctl.families.ldm import LDM, LDMConfig
+from genctl.families.saved import load as load_model
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def model(models: Path) -> LDM:
 
 
 def drawn(model: Family, **request: object) -> torch.Tensor:
-    parts = [part for part in model.sample(Request(**request)) if part.final]  # type: ignore[arg-type]
+    parts = [part for part in model.sample(flow_request(**request)) if part.final]  # type: ignore[arg-type]
     return torch.cat([part.pictures for part in parts])
 
 
@@ -37,15 +38,17 @@ def test_a_batch_holds_the_pictures_own_codes_and_captions(model: LDM, tmp_path:
     batch = source.batch(rows, Draw(0, 3))
     real = pictures.pixels[rows].float() / 127.5 - 1
     assert torch.allclose(batch["x"], model.codec().encode(real), atol=1e-4)
-    caption = source.captions.choices[rows, 0]
+    captions = source.described.kind
+    assert isinstance(captions, Captions)
+    caption = captions.choices[rows, 0]
     assert caption.shape == (3,)
     from genctl.data.captions import variants
 
     known = {text for entry in pictures.entries for text, _ in variants(entry)}
     texts = sorted(known)
     for row in range(3):  # whatever form was drawn, its states are those of encoding it alone
-        form = int((Draw(0, 3).uniform(1) >= source.captions.upto[rows]).sum(1)[row])
-        text = texts[int(source.captions.choices[rows[row], form])]
+        form = int((Draw(0, 3).uniform(1) >= captions.upto[rows]).sum(1)[row])
+        text = texts[int(captions.choices[rows[row], form])]
         states, pooled, _ = model.encode_text(text)
         count = int(batch["present"][row].sum())
         assert count == len(states)
@@ -136,9 +139,9 @@ def test_a_model_that_predicts_noise_can_sample(model: LDM) -> None:
     assert torch.isfinite(drawn(other, seeds=[1], prompts=["a"], steps=3)).all()
 
 
-def test_cut_prompts_are_told(model: LDM) -> None:
-    assert model.cuts("x " * 100)
-    assert not model.cuts("cat")
+def test_cut_prompts_are_remarked(model: LDM) -> None:
+    assert "prompt cut" in model.remarks(flow_request([1], ["x " * 100]))[0]
+    assert not model.remarks(flow_request([1], ["cat"]))
 
 
 def test_another_codec_is_refused(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

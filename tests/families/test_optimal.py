@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import shape_folder
+from helpers import flow_request, shape_folder
 
 from genctl.data.pictures import DataConfig, load
 from genctl.errors import UsageError
-from genctl.families.base import Blend, Request
+from genctl.families.base import Blend
 from genctl.families.optimal import Optimal, OptimalConfig
 
 
@@ -19,7 +19,7 @@ def model(tmp_path: Path) -> Optimal:
 
 
 def drawn(model: Optimal, **request: object) -> torch.Tensor:
-    return torch.cat([part.pictures for part in model.sample(Request(**request)) if part.final])  # type: ignore[arg-type]
+    return torch.cat([part.pictures for part in model.sample(flow_request(**request)) if part.final])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("solver", ["euler", "dpmpp_2m", "ancestral"])

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import shape_folder
+from helpers import flow_request, shape_folder
 
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.diffusion.path import PATHS
 from genctl.diffusion.target import TARGETS, solve
 from genctl.draws import Draw
 from genctl.errors import InputError, UsageError
-from genctl.families.base import Blend, Request
+from genctl.families.base import Blend
+from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
 from genctl.families.rf import RF, RFConfig
-from genctl.families.settings import DiffusionConfig, SamplingConfig
 from genctl.nets.dit import DiTConfig
 from genctl.nets.unet import UNetConfig
 
@@ -35,7 +35,7 @@ def made(condition: str = "class", architecture: str = "unet", **settings: objec
 
 
 def drawn(model: RF, **request: object) -> torch.Tensor:
-    asked = Request(**({"steps": 3, "dtype": torch.float32} | request))  # type: ignore[arg-type]
+    asked = flow_request(**({"steps": 3, "dtype": torch.float32} | request))  # type: ignore[arg-type]
     return torch.cat([part.pictures for part in model.sample(asked) if part.final])
 
 

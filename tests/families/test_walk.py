@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import flow_request
 
 from genctl.draws import picture_noise
-from genctl.families.base import Request
-from genctl.families.base import load as load_model
+from genctl.families.flow.options import FlowOptions
+from genctl.families.saved import load as load_model
 from genctl.families.walk import between_pictures, between_prompts, between_seeds, places, slerp, walk
 
 
@@ -47,11 +48,11 @@ def test_the_ends_are_what_each_gives_alone(models: Path) -> None:
         assert torch.allclose(walked[[frame]], codec.decode(codec.encode(picture)), atol=1e-5)
 
     def alone(seed: int, prompt: str) -> torch.Tensor:
-        request = Request(seeds=[seed], prompts=[prompt], steps=3)
+        request = flow_request(seeds=[seed], prompts=[prompt], steps=3)
         return next(part.pictures for part in model.sample(request) if part.final)
 
-    walked = between_seeds(model, [4, 9], 3, "cat", steps=3)
+    walked = between_seeds(model, [4, 9], 3, "cat", FlowOptions(steps=3))
     assert torch.allclose(walked[[0, 2]], torch.cat([alone(4, "cat"), alone(9, "cat")]), atol=1e-2)
-    walked = between_prompts(model, ["cat", "dog"], 3, seed=4, steps=3)
+    walked = between_prompts(model, ["cat", "dog"], 3, seed=4, options=FlowOptions(steps=3))
     assert torch.allclose(walked[[0, 2]], torch.cat([alone(4, "cat"), alone(4, "dog")]), atol=1e-2)
     assert not torch.allclose(walked[0], walked[2], atol=1e-2)

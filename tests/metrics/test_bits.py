@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.draws import generator
 from genctl.errors import UsageError
-from genctl.families.base import load as load_model
+from genctl.families.flow.settings import DiffusionConfig
 from genctl.families.rf import RF, RFConfig
-from genctl.families.settings import DiffusionConfig
+from genctl.families.saved import load as load_model
 from genctl.metrics.bits import bits
 from genctl.nets.unet import UNetConfig
 

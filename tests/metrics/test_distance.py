@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from genctl.errors import InputError
-from genctl.metrics.distance import frechet, frechet_of_moments, kid, moments, precision_recall, psnr
+from genctl.metrics.distance import frechet, frechet_of_moments, kid, moments, precision_recall
+from genctl.nets.lpips import psnr
 
 
 def drawn(count: int, width: int, seed: int = 0) -> Tensor:

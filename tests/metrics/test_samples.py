@@ -9,7 +9,7 @@ from helpers import shape_folder
 from genctl.data.folder import Entry
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.errors import InputError
-from genctl.families.base import load as load_model
+from genctl.families.saved import load as load_model
 from genctl.metrics.samples import distances, draw_like, memorised, nearest_two, prompt_of
 
 

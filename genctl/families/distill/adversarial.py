@@ -19,8 +19,10 @@ from genctl.diffusion.path import like
 from genctl.draws import Draw
 from genctl.families.base import Losses
 from genctl.families.distill.consistency import WHOLE, Consistency
-from genctl.families.distill.lesson import Batch, DistillConfig, conditions_of
-from genctl.families.flow import GUIDANCE_UNIT, Flow
+from genctl.families.distill.settings import DistillConfig
+from genctl.families.flow.flow import Flow
+from genctl.families.flow.model import GUIDANCE_UNIT, FlowModel
+from genctl.families.flow.objective import Batch, conditions_of
 from genctl.nets.dit import ScalarEmbedding
 
 WIDTH = 128
@@ -28,7 +30,7 @@ ALONE = 0.1  # share of the run in which the critic learns and is not heeded
 
 
 class Head(nn.Module):
-    """Features [B, N, D] or [B, D, H, W], numbers [B, 2] that it is told -> an opinion [B, N] of each place."""
+    """Features [B, N, D] or [B, D, H, W], conditioned on numbers [B, 2] -> an opinion [B, N] of each place."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -45,8 +47,8 @@ class Head(nn.Module):
 class Adversarial(Consistency):
     name = "adversarial"
 
-    def __init__(self, teacher: Flow, config: DistillConfig, told: tuple[str, ...] = ()) -> None:
-        super().__init__(teacher, config, told)
+    def __init__(self, teacher: Flow, config: DistillConfig, earlier: tuple[str, ...] = ()) -> None:
+        super().__init__(teacher, config, earlier)
         self.heads = nn.ModuleList(Head(width) for _, width in teacher.net.inner())  # type: ignore[operator]
 
     def phases(self) -> dict[str, nn.Module]:
@@ -55,9 +57,9 @@ class Adversarial(Consistency):
     def rate_of(self, phase: str) -> float:
         return self.config.critic_rate if phase == "critic" else 1.0
 
-    def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
+    def step(self, student: FlowModel, batch: Batch, draw: Draw, progress: float) -> Losses:
         place = self.place(student, batch, draw)
-        judged = (place.end == 0) / (WHOLE if self.leaping else 1.0)  # [B], of mean 1: guesses that are pictures
+        judged = (place.end == 0) / (WHOLE if self.flow_map else 1.0)  # [B], of mean 1: guesses that are pictures
         real, z, s, scale = batch["x"], draw.normal(*batch["x"].shape[1:]), draw.uniform() ** 2, place.scale
         with torch.no_grad():
             guess = self.seen(student, batch, place)
@@ -72,7 +74,7 @@ class Adversarial(Consistency):
         heeded = self.config.adversarial * (progress >= ALONE)
         share = heeded * sizes[0] / sizes[1].clamp(min=1e-8) * (judged > 0)
         slope = (ours - like(share, guess) * theirs) / len(guess)
-        through = (guess * slope).sum()  # has the loss's gradient; the teacher is not walked back through twice
+        through = (guess * slope).sum()  # has the loss's gradient; no second pass back through the teacher
         loss = distance.mean().detach() + through - through.detach()  # an opinion has no scale to watch a run by
         yield "model", loss, figures | {"opinion": (judged * opinion).mean()}
 

@@ -3,8 +3,8 @@
 The run is cut into stages of equal length; a stage of N steps learns to do in one DDIM step what its teacher does in
 two, on the grid of N steps, and the next stage's teacher is this stage's student: for a student of K steps N falls from
 half of `teacher_steps`, as near as doubling K comes to it, to 2 K and K.
-The student is told where a step ends, so that steps of different grids do not contradict each other; a share of each
-stage keeps alive what the two stages before had learnt, so a student of K steps also draws in 2 K and in 4 K.
+The student is conditioned on where a step ends, so that steps of different grids do not contradict each other; a share
+of each stage keeps alive what the two stages before had learnt, so a student of K steps also draws in 2 K and in 4 K.
 """
 
 from __future__ import annotations
@@ -20,17 +20,11 @@ from genctl.diffusion.path import like
 from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Losses
-from genctl.families.distill.lesson import (
-    Batch,
-    DistillConfig,
-    Lesson,
-    conditions_of,
-    guess_between,
-    guess_of,
-    mean_square,
-    remix,
-)
-from genctl.families.flow import Flow
+from genctl.families.distill.lesson import Lesson, guess_between, remix
+from genctl.families.distill.settings import DistillConfig
+from genctl.families.flow.flow import Flow
+from genctl.families.flow.model import FlowModel
+from genctl.families.flow.objective import Batch, conditions_of, mean_square
 
 RECENT = 10  # one part in so many of a stage is what its average remembers
 KEPT = 0.25  # share of rows on the grids of the two stages before
@@ -40,8 +34,8 @@ class Progressive(Lesson):
     name = "progressive"
     scalars = ("guidance", "end")
 
-    def __init__(self, teacher: Flow, config: DistillConfig, told: tuple[str, ...] = ()) -> None:
-        super().__init__(teacher, config, told)
+    def __init__(self, teacher: Flow, config: DistillConfig, earlier: tuple[str, ...] = ()) -> None:
+        super().__init__(teacher, config, earlier)
         if teacher.config.sampling.spacing in ("karras", "exponential"):
             raise UsageError("--method progressive: the teacher's times of N steps are not among those of 2 N")
         for name in ("stage", "seen"):
@@ -49,12 +43,12 @@ class Progressive(Lesson):
         self.stage: Tensor
         self.seen: Tensor  # steps of this stage
 
-    def begin(self, student: Flow) -> None:
+    def begin(self, student: FlowModel) -> None:
         self.fewest = student.config.sampling.steps
         self.average = copy.deepcopy(student.net).requires_grad_(False).eval()  # of this stage's student
         self.before = copy.deepcopy(self.average)  # the last stage's student
 
-    def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
+    def step(self, student: FlowModel, batch: Batch, draw: Draw, progress: float) -> Losses:
         stages = max(1, round(math.log2(self.config.teacher_steps / self.fewest)))
         stage = max(min(int(progress * stages), stages - 1), int(self.stage))  # a longer run stays in its last stage
         if stage > int(self.stage):
@@ -77,19 +71,19 @@ class Progressive(Lesson):
             x_m = remix(student, x_t, first, t, middle)
             x_s = remix(student, x_m, self.older(student, x_m, middle, s, batch, scale), middle, s)
             wanted = torch.where(like(kept, x), first, guess_between(student, x_t, x_s, t, s))
-        error = mean_square(guess_of(student, x_t, t, conditions_of(batch), self.told(scale, s)) - wanted)
+        error = mean_square(student.guess(x_t, t, conditions_of(batch), self.scalars_at(scale, s)) - wanted)
         weight = torch.exp(student.path.log_snr(t)).clamp(min=1, max=100)  # truncated SNR, the paper's
         yield "model", (weight * error).mean(), {"error": error.mean().sqrt(), "steps": torch.as_tensor(float(steps))}
 
     @torch.no_grad()
-    def follow(self, student: Flow) -> None:
+    def follow(self, student: FlowModel) -> None:
         """Average the student's weights over the last part of its stage: a teacher with less noise than the newest."""
         self.seen += 1
         newest = [p.detach() for p in student.net.parameters()]
         torch._foreach_lerp_([*self.average.parameters()], newest, min(1.0, RECENT / int(self.seen)))
 
-    def older(self, student: Flow, x_t: Tensor, t: Tensor, end: Tensor, batch: Batch, scale: Tensor) -> Tensor:
+    def older(self, student: FlowModel, x_t: Tensor, t: Tensor, end: Tensor, batch: Batch, scale: Tensor) -> Tensor:
         """The data guess for a step from t to `end`: the teacher's, in later stages the last student's."""
         if not int(self.stage):
             return self.guess(x_t, t, batch, scale)
-        return guess_of(student, x_t, t, conditions_of(batch), self.told(scale, end), self.before)
+        return student.guess(x_t, t, conditions_of(batch), self.scalars_at(scale, end), self.before)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from genctl.draws import Draw
 from genctl.families.base import Losses
-from genctl.families.distill.lesson import Batch, Lesson, conditions_of
-from genctl.families.flow import Flow
+from genctl.families.distill.lesson import Lesson
+from genctl.families.flow.model import FlowModel
+from genctl.families.flow.objective import Batch, conditions_of, times
 
 
 class Reflow(Lesson):
     name = "reflow"
 
-    def step(self, student: Flow, batch: Batch, draw: Draw, progress: float) -> Losses:
+    def step(self, student: FlowModel, batch: Batch, draw: Draw, progress: float) -> Losses:
         conditions, scale = conditions_of(batch), self.scales(batch, draw)
         z = batch.get("z", draw.normal(*batch["x"].shape[1:]))
         x = batch["x"] if "z" in batch else self.sample(z, batch, scale)
-        t = self.times(student, draw)
-        scalars = self.told(scale, t * draw.uniform())  # on a straight way every end asks for the same velocity
+        t = times(student, draw)
+        scalars = self.scalars_at(scale, t * draw.uniform())  # on a straight way every end asks for the same velocity
         yield "model", student.error(x, z, t, conditions, scalars).mean(), {}

@@ -16,8 +16,9 @@ from genctl.data import cache
 from genctl.data.pictures import onto
 from genctl.draws import Draw, address, generator, picture_noise
 from genctl.families.base import Request
-from genctl.families.distill.lesson import DistillConfig
-from genctl.families.flow import Flow
+from genctl.families.distill.settings import DistillConfig
+from genctl.families.flow.flow import Flow
+from genctl.families.flow.options import FlowOptions
 
 CHUNK = 32  # pictures that the teacher draws at once, at one guidance scale
 BLOCK = 16 * CHUNK  # pictures that are cached together: what an interruption loses at most
@@ -25,7 +26,7 @@ NAMES = ("states", "present", "pooled")
 
 
 class Drawn:
-    """`count` rows over `prompts`, which are walked through as often as it takes, with pictures but for a share without
+    """`count` rows over `prompts`, which are gone through as often as it takes, with pictures but for a share without
     any; where a method needs no pictures, x is empty of content. `report` is called while the teacher draws."""
 
     def __init__(
@@ -59,14 +60,8 @@ class Drawn:
             parts = []
             for at in range(0, len(asked), CHUNK):
                 prompts, seeds = asked[at : at + CHUNK], self._seeds(start + at, CHUNK)[: len(asked) - at]
-                request = Request(
-                    seeds,
-                    [*prompts],
-                    steps=config.teacher_steps,
-                    solver="euler",
-                    guidance_scale=scales[at],
-                    chunk=CHUNK,
-                )
+                options = FlowOptions(steps=config.teacher_steps, solver="euler", cfg=scales[at])
+                request = Request(seeds, [*prompts], options, chunk=CHUNK)
                 report(start + at, len(self.asked))
                 parts.append(teacher.drawn(request).half().cpu())
             return {"x": torch.cat(parts)}

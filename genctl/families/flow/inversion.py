@@ -3,23 +3,20 @@ unguided, in float32 (DDIM inversion, arXiv:2105.05233, section F)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from genctl.diffusion.solve import SOLVERS
 from genctl.errors import UsageError
-from genctl.families.base import Request
-
-if TYPE_CHECKING:
-    from genctl.families.flow import Flow
+from genctl.families.flow.model import FlowModel
+from genctl.families.flow.options import FlowOptions
+from genctl.families.flow.sample import denoiser, times_of
 
 DATA_END = 13.8  # log-SNR where inversion begins (linear t = .001): at t = 0 the noise cannot be read from x_t
 
 
 @torch.inference_mode()
-def invert(model: Flow, pictures: Tensor, prompt: str, steps: int | None) -> Tensor:
+def invert(model: FlowModel, pictures: Tensor, prompt: str, steps: int | None) -> Tensor:
     """The noise [B, *shape] that would become these pictures [B, 3, H, W]. Raises UsageError for a student."""
     times = inner_times(model, steps).flip(0)
     ends = []
@@ -30,7 +27,7 @@ def invert(model: Flow, pictures: Tensor, prompt: str, steps: int | None) -> Ten
 
 
 @torch.inference_mode()
-def from_noise(model: Flow, noise: Tensor, prompt: str, steps: int | None) -> Tensor:
+def from_noise(model: FlowModel, noise: Tensor, prompt: str, steps: int | None) -> Tensor:
     """Pictures [B, 3, H, W] of noise [B, *shape]: the same way back, so that little but rounding is lost."""
     times = inner_times(model, steps)
     starts = [model.path.b(times[0]) * one.to(model.device) for one in noise.split(1)]
@@ -38,18 +35,19 @@ def from_noise(model: Flow, noise: Tensor, prompt: str, steps: int | None) -> Te
     return model.from_x(torch.cat(ends) / model.path.a(times[-1])).float()
 
 
-def inner_times(model: Flow, steps: int | None) -> Tensor:
+def inner_times(model: FlowModel, steps: int | None) -> Tensor:
     """The model's falling times, kept from t = 0."""
-    if model.taught:
+    if model.distilled:
         raise UsageError("a student knows no way back to noise; its teacher does")
     least = model.path.from_log_snr(torch.tensor(DATA_END, dtype=torch.float64)).clamp(min=0)
-    return torch.maximum(model.times(Request(seeds=[0], steps=steps)), least)
+    options = FlowOptions(steps=steps).settled(model.document(), conditional=False)
+    return torch.maximum(times_of(model, options), least)
 
 
-def follow(model: Flow, x_t: Tensor, times: Tensor, prompt: str) -> Tensor:
-    request = Request(seeds=[0], guidance_scale=1.0, dtype=torch.float32)
-    solver = SOLVERS["heun"]
-    denoise = model.denoiser(request, [prompt], solver.evaluations(times, model.path))
+def follow(model: FlowModel, x_t: Tensor, times: Tensor, prompt: str) -> Tensor:
+    solver, unguided = SOLVERS["heun"], FlowOptions()
+    evaluations = solver.evaluations(times, model.path)
+    denoise = denoiser(model, unguided, [prompt], tuple(x_t.shape), evaluations, dtype=torch.float32)
     for state, _ in solver.run(denoise, x_t, times, model.path, lambda: torch.empty(0)):
         x_t = state
     return x_t

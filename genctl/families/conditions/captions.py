@@ -1,11 +1,9 @@
-"""Conditions of training pictures: one of a picture's captions as a frozen encoder's states, or its class.
+"""What training pictures are described by: one of a picture's captions as a frozen encoder's states, or its class.
 
-Each gives a batch's states [B, L, T], present [B, L] and pooled [B, T] (see families/flow.py).
+Each gives a batch's states [B, L, T], present [B, L] and pooled [B, T] (see conditional.py).
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +11,30 @@ from torch import Tensor
 
 from genctl.data import cache
 from genctl.data.captions import variants, with_style
+from genctl.data.folder import Entry
 from genctl.data.pictures import Pictures, onto
 from genctl.draws import Draw
+from genctl.families.base import Family
+from genctl.families.conditions.conditional import Conditional
 
-if TYPE_CHECKING:
-    from genctl.families.flow import Flow
+PREVIEWS = 16  # pictures of a preview
+
+
+class Described:
+    """The conditions that `model` takes, of training pictures; `previews` are some to draw previews of."""
+
+    def __init__(self, model: Conditional, pictures: Pictures, device: torch.device) -> None:
+        self.kind: Captions | Labels | None = None
+        self.previews = [""] * PREVIEWS
+        if model.condition == "text":
+            self.kind, self.previews = Captions(model, pictures, device), preview_prompts(pictures)
+        elif model.condition == "class":
+            classes = model.config.classes
+            self.kind = Labels(classes, pictures, device)
+            self.previews = [classes[index * len(classes) // PREVIEWS] for index in range(PREVIEWS)]
+
+    def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
+        return {} if self.kind is None else self.kind.batch(rows, draw)
 
 
 class Captions:
@@ -26,7 +43,7 @@ class Captions:
     Text states are kept without padding in one table; row 0 is zero and stands for an empty slot.
     """
 
-    def __init__(self, model: Flow, pictures: Pictures, device: torch.device) -> None:
+    def __init__(self, model: Conditional, pictures: Pictures, device: torch.device) -> None:
         forms = [variants(entry) for entry in pictures.entries]
         texts = sorted({text for form in forms for text, _ in form})
         number = {text: index for index, text in enumerate(texts)}
@@ -64,7 +81,7 @@ class Labels:
 
 
 @torch.inference_mode()
-def embed_texts(model: Flow, texts: list[str]) -> dict[str, Tensor]:
+def embed_texts(model: Conditional, texts: list[str]) -> dict[str, Tensor]:
     """States [1 + sum of lengths, T] fp16, places [M, L] in them (0 = empty slot), pooled [M, T] fp16 of M texts."""
     tokenizer, encoder = model.text()
     slots, width = model.config.net.text_slots, model.config.net.text_width
@@ -87,7 +104,14 @@ def embed_texts(model: Flow, texts: list[str]) -> dict[str, Tensor]:
     return {"states": torch.cat(states), "places": places, "pooled": pooled}
 
 
-def preview_prompts(pictures: Pictures, count: int = 16) -> list[str]:
+def preview_prompts(pictures: Pictures, count: int = PREVIEWS) -> list[str]:
     """Labels with their styles, spread over the data."""
     captioned = [with_style(entry.captions[0], entry.style) for entry in pictures.entries if entry.captions] or [""]
     return [captioned[index * len(captioned) // count] for index in range(count)]
+
+
+def prompt_of(model: Family, entry: Entry) -> str:
+    """What asks `model` for a picture like this one: its caption with its style, its class, or nothing."""
+    if "text" in model.can:
+        return with_style(entry.captions[0] if entry.captions else "", entry.style)
+    return entry.concept if "class" in model.can else ""

@@ -1,19 +1,18 @@
-"""The settings that all flows have: how they are trained, and how they are sampled unless told otherwise."""
+"""The settings that all flows have: how they are trained, and how they are sampled by default. Without torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from genctl.diffusion.time import Density, Spacing
+from genctl.diffusion.names import Density, PathName, SolverName, Spacing, TargetName, WeightName
 from genctl.errors import UsageError
 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    path: Literal["linear", "cosine", "vp", "subvp", "ve", "edm"] = "linear"
-    target: Literal["x", "noise", "velocity", "v", "F", "score"] = "velocity"
-    weighting: Literal["unit", "velocity", "elbo", "min-snr", "edm", "sigmoid"] = "unit"
+    path: PathName = "linear"
+    target: TargetName = "velocity"
+    weighting: WeightName = "unit"
     density: Density = "logit-normal"
     density_mean: float = 0.0
     density_std: float = 1.0
@@ -29,9 +28,9 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """What `sample` does unless told otherwise; kept in the model file."""
+    """What `sample` does by default; kept in the model file."""
 
-    solver: str = "euler"
+    solver: SolverName = "euler"
     steps: int = 20
     guidance_scale: float = 4.0
     guidance_interval: tuple[float, float] = (0.1, 0.95)

@@ -19,15 +19,15 @@ from genctl import files
 from genctl.data.pictures import DataConfig, load
 from genctl.draws import Draw
 from genctl.errors import DivergedError, UsageError
-from genctl.families.base import load as load_model
 from genctl.families.ldm import LDM, LDMConfig
 from genctl.families.rf import RF, RFConfig
+from genctl.families.saved import load as load_model
 from genctl.families.vae import VAE, LossConfig, NetConfig, VAEConfig
 from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.unet import UNetConfig
-from genctl.train.loop import Trainer
-from genctl.train.optim import Muon, PowerEMA, TrainConfig, make_optimisers, orthogonal, power_of_width, rate, update
-from genctl.train.run import Run
+from genctl.training.loop import Trainer
+from genctl.training.optim import Muon, PowerEMA, TrainConfig, make_optimisers, orthogonal, power_of_width, rate, update
+from genctl.training.run import Run
 
 TINY = VAEConfig(
     pixels=32,

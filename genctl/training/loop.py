@@ -25,11 +25,12 @@ from torch import Tensor
 from genctl import draws
 from genctl.draws import Draw
 from genctl.errors import DivergedError, UsageError, out_of_memory
-from genctl.families.base import Family, Source, kept, save
+from genctl.families.base import Family, Source
+from genctl.families.saved import kept, save
 from genctl.files import write_whole
 from genctl.media.write import encode_picture, grid
-from genctl.train.optim import PowerEMA, TrainConfig, make_optimisers, rate, update
-from genctl.train.run import Run
+from genctl.training.optim import PowerEMA, TrainConfig, make_optimisers, rate, update
+from genctl.training.run import Run
 
 BAD_STEPS = 10  # skipped or far-off steps in a row that end a run
 Report = Callable[[dict[str, Any]], None]

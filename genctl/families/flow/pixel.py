@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from genctl.families.flow import Flow
+from genctl.families.flow.flow import Flow
+from genctl.sizes import Size
 
 
 class PixelFlow(Flow):
@@ -16,8 +17,11 @@ class PixelFlow(Flow):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        if self.taught:  # and knows no way back to noise
+        if self.distilled:  # and knows no way back to noise
             self.can = self.can - {"encode", "decode"}  # type: ignore[misc]
+
+    def shape_of(self, size: Size) -> tuple[int, ...]:
+        return 3, *size.high
 
     def to_x(self, pictures: Tensor) -> Tensor:
         return pictures

@@ -1,0 +1,170 @@
+"""What a picture is asked for: its condition, size and edit, which every family shares, and the options of its family's
+kind. A flag, a JSON line, a Python keyword and a picture's own provenance all come through `build`. Without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from genctl.errors import UsageError, nearest
+from genctl.families import registry
+from genctl.options import Options, by_keyword, declared, option
+from genctl.sizes import Size
+
+PICTURE = "From a picture"  # a panel of --help
+MOST_AREA = 64  # times the area of the training pictures, of one that is drawn
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked(Options):
+    """What every family's pictures can be asked for."""
+
+    prompt: str = option("", "What to draw; several prompts are drawn in turn.", flags=("--prompt", "-p"))
+    class_name: str = option("", "Of a class-conditional model: which class.", flags=("--class",), key="class")
+    size: Size | None = option(None, "WxH or one side, also --width, --height (default: as trained).")
+    dtype: Literal["auto", "fp32", "bf16"] = option("auto", "auto, fp32 or bf16.")
+    image: Any = option(None, "Vary this one instead of starting from noise.", panel=PICTURE, restored=False)
+    mask: Any = option(None, "Redraw where this is white, keep where black.", panel=PICTURE, restored=False)
+    strength: float | None = option(
+        None, "How far: 1 = anew (default .6; with --mask 1).", panel=PICTURE, low=0.01, high=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prompt and self.class_name:
+            raise UsageError("--prompt or --class, not both: a model takes one of them")
+        if self.image is None and (self.mask is not None or self.strength is not None):
+            raise UsageError("--mask and --strength need the picture that they change: --image")
+
+    @property
+    def condition(self) -> str:
+        return self.class_name or self.prompt
+
+    @property
+    def how_far(self) -> float:
+        return self.strength or (0.6 if self.mask is None else 1.0)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to draw."""
+
+    model: str
+    seed: int
+    asked: Asked
+    options: Options
+    document: Any  # of the model's file
+
+    @property
+    def condition_key(self) -> str:
+        return "class" if self.asked.class_name else "prompt"
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """What jobs that are drawn together have in common."""
+        return self.model, replace(self.asked, prompt="", class_name=""), self.options
+
+    def fields(self) -> dict[str, Any]:
+        """What a file name's template can hold of it."""
+        settled = self.options.settled(self.document, bool(self.asked.condition))
+        values = {name: getattr(settled, name) for name in declared(type(settled))}
+        values |= {name: getattr(self.asked, name) for name in declared(Asked)}
+        size = self.asked.size or Size.of(self.document["pixels"])
+        named = {"class": self.asked.class_name, "prompt": self.asked.condition, "size": str(size)}
+        return values | named | {"seed": self.seed, "model": self.model, "width": size.width, "height": size.height}
+
+
+FIELDS = ("seed", "i", "prompt", "model", "class", "width", "height")  # of templates, beside the options' names
+
+
+def every_option() -> dict[str, Any]:
+    """All options of all kinds by name, those that every family shares first."""
+    found = dict(declared(Asked))
+    for kind in registry.kinds():
+        found |= {name: about for name, about in declared(kind).items() if name not in found}
+    return found
+
+
+def build(model: str, document: Document, given: Mapping[str, Any]) -> tuple[Asked, Options]:
+    """What was asked of this model, checked. Raises UsageError for an option that it does not take, a value that cannot
+    be, or what does not go together."""
+    kind = registry.options_class(document["family"])
+    shared, own = by_keyword(Asked), by_keyword(kind)
+    asked: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for key, value in sided(given).items():
+        if key in shared:
+            asked[shared[key].name] = value
+        elif key in own:
+            options[own[key].name] = value
+        else:
+            raise UsageError(_unknown(key, model, document, [*shared, *own]))
+    made = Asked(**asked), kind(**options)
+    _check(model, document, *made)
+    return made
+
+
+def sided(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Width and height, given apart, as one size."""
+    rest = {key: value for key, value in given.items() if key not in ("width", "height")}
+    sides = [given[key] for key in ("width", "height") if given.get(key) is not None]
+    if len(sides) == 1:
+        raise UsageError("--width and --height go together (or --size WxH)")
+    return rest | ({"size": sides} if sides else {})
+
+
+def takes(document: Document) -> list[str]:
+    """The flags of the options that a model takes."""
+    kind = registry.options_class(document["family"])
+    refused = kind.refused(document)
+    return [about.flags[0] for name, about in declared(kind).items() if name not in refused]
+
+
+def _unknown(key: str, model: str, document: Document, known: list[str]) -> str:
+    """Why a model does not take a key: it is another kind's, or nobody's."""
+    able = [name for name in registry.REGISTRY if key in by_keyword(registry.options_class(name))]
+    if able:
+        flag = by_keyword(registry.options_class(able[0]))[key].flags[0]
+        return f"{flag} is for {', '.join(able)}; {model} takes {', '.join(takes(document)) or 'no options'}"
+    return f"unknown key {key!r}{nearest(key, known)}; {model} takes {', '.join(dict.fromkeys(known))}"
+
+
+def _check(model: str, document: Document, asked: Asked, options: Options) -> None:
+    """Raise UsageError for what this model does not do."""
+    can = document["can"]
+    for kind, wanted in (("text", asked.prompt), ("class", asked.class_name)):
+        if wanted and kind not in can:
+            raise UsageError(f"{model} takes no {kind} condition")
+    for name in ("image", "mask"):
+        if getattr(asked, name) is not None and name not in can:
+            raise UsageError(f"--{name}: {model} cannot start from one")
+    options.check_taken(document, model)
+    options.settled(document, bool(asked.condition))
+    if asked.size is not None:
+        _check_size(model, asked.size, Size.of(document["pixels"]), type(options).sides(document))
+
+
+def _check_size(model: str, size: Size, trained: Size, step: int) -> None:
+    if size == trained:
+        return
+    if not step:
+        raise UsageError(f"--size {size}: {model} draws {trained} only")
+    if not size.divides(step):
+        raise UsageError(
+            f"--size {size}: {model} draws sides that are multiples of {step}, such as {size.nearest(step)}"
+        )
+    if size.area > MOST_AREA * trained.area:
+        raise UsageError(f"--size {size}: more than {MOST_AREA} times the {trained} of {model}'s training pictures")
+
+
+def size_of(job: Job, picture: Size | None = None) -> Size:
+    """The size that a job draws: the one asked for, else that of training, in the proportions of the picture that is
+    changed where the model can."""
+    trained = Size.of(job.document["pixels"])
+    step = type(job.options).sides(job.document)
+    if job.asked.size is not None or picture is None or not step:
+        return job.asked.size or trained
+    scale = (trained.area / picture.area) ** 0.5
+    return Size(max(1, round(picture.width * scale)), max(1, round(picture.height * scale))).nearest(step)

@@ -1,0 +1,261 @@
+"""What a sample command asks for, as jobs: the product of the lists that were given, the lines of a file of prompts, or
+what made an earlier picture."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genctl.asked import Asked, Job, build, sided
+from genctl.cli import shared
+from genctl.errors import GenctlError, InputError, UsageError
+from genctl.families import registry
+from genctl.media.sheet import Layout, square
+from genctl.options import MOST_SEED, by_keyword, declared, plain
+from genctl.seeds import MOST
+
+CELLS = "pictures"  # of a sheet's provenance: what each of its pictures has of its own
+LABELS = ("row_labels", "column_labels", "cell_labels")  # of a sheet
+Cell = dict[str, Any]  # one picture's settings by name: `model`, `seed` and those of `build`
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Pictures to draw, and how a sheet of them would be laid out and labelled."""
+
+    cells: list[Cell]
+    layout: Layout
+    swept: list[str] = field(default_factory=list)  # of each cell, what tells it from the others; or nothing
+
+    def jobs(self, documents: Documents) -> list[Job]:
+        return [job_of(cell, documents) for cell in self.cells]
+
+
+class Documents:
+    """What the models' files say of themselves, each read once. A family without a file is described by its class."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, dict[str, Any]] = {}
+
+    def of(self, name: str) -> dict[str, Any]:
+        if name not in self.known:
+            self.known[name] = shared.require(name, "sample")
+        return self.known[name]
+
+
+def job_of(cell: Cell, documents: Documents) -> Job:
+    rest = {key: value for key, value in cell.items() if key not in ("model", "seed")}
+    document = documents.of(cell["model"])
+    return Job(cell["model"], cell["seed"], *build(cell["model"], document, rest), document)
+
+
+def product(axes: dict[str, list[Any]]) -> Plan:
+    """Every combination of the values of each axis, the last axis running fastest. Of two axes or more with several
+    values the last is a sheet's columns; one alone labels its pictures, but for seeds, which need none."""
+    total = 1
+    for values in axes.values():
+        total *= len(values)
+    if total > MOST:
+        raise UsageError(f"{total:,} pictures in one call; at most {MOST:,}")
+    cells = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    long = {name: values for name, values in axes.items() if len(values) > 1}
+    named = {name: [label(name, value) for value in values] for name, values in long.items()}
+    told_apart = [name for name in long if name not in ("seed", "prompt", "class_name")]
+    swept = ["-".join(f"{name}{_short(cell[name])}" for name in told_apart) for cell in cells] if told_apart else []
+    if len(long) < 2:
+        one = next(iter(named.values()), [])
+        layout = square(total)
+        if one and "seed" not in named:
+            columns = total if total <= 8 else layout.columns
+            layout = Layout(columns, -(-total // columns), cell_labels=tuple(one))
+        return Plan(cells, layout, swept)
+    *outer, last = named.values()
+    rows = tuple(", ".join(labels) for labels in itertools.product(*outer))
+    return Plan(cells, Layout(len(last), len(rows), rows, tuple(last)), swept)
+
+
+def label(name: str, value: Any) -> str:
+    """What a sheet says of a value."""
+    if name in ("prompt", "class_name", "model"):
+        return str(value) or "(no prompt)"
+    return f"{name} {_short(value)}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(plain(value))
+
+
+# lines of prompts ----------------------------------------------------------------------------------------------------
+def lines_of(source: str) -> Iterator[tuple[int, str]]:
+    """(number, text) of the lines of a file of prompts, `-` being stdin, as they come; blank ones and comments are
+    passed over."""
+    try:
+        with open_lines(source) as file:
+            for number, line in enumerate(file, 1):
+                if line.strip() and not line.lstrip().startswith("#"):
+                    yield number, line.strip()
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{source}: not UTF-8 text") from None
+
+
+def open_lines(source: str) -> Any:
+    if source == "-":
+        from contextlib import nullcontext
+
+        if sys.stdin is None or sys.stdin.isatty():
+            shared.remark("genctl: a prompt a line; end with Ctrl-D")
+        return nullcontext(sys.stdin)
+    return Path(source).open(encoding="utf-8-sig")
+
+
+def line_plan(
+    source: str, axes: dict[str, list[Any]], first: int, count: int, documents: Documents,
+    lines: Iterable[tuple[int, str]] | None = None,
+) -> tuple[Plan, int]:  # fmt: skip
+    """What the lines of a file ask for, and how many of them have no seed of their own: a prompt (of a model by
+    classes: a class), or JSON with any of `model`, `prompt`, `class`, `seed`, `n` and the model's options, for which
+    the command line's values stand in. Raises InputError that names the line."""
+    cells: list[Cell] = []
+    without = 0
+    for number, line in lines_of(source) if lines is None else lines:
+        where = f"{'stdin' if source == '-' else source}: line {number}"
+        row = _row(where, line)
+        without += "seed" not in row
+        try:
+            cells += _line_cells(where, row, axes, first, count, documents)
+        except GenctlError as error:
+            raise InputError(f"{where}: {error}") from None
+        if len(cells) > MOST:
+            raise InputError(f"{where}: more than {MOST:,} pictures in one call")
+    if not cells:
+        raise InputError(f"{source}: no prompts")
+    labels = tuple(_line_label(cell, axes) for cell in cells)
+    layout = square(len(cells))
+    return Plan(cells, Layout(layout.columns, layout.rows, cell_labels=labels)), without
+
+
+def _row(where: str, line: str) -> dict[str, Any]:
+    if not line.startswith("{"):
+        return {"line": line}
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not JSON ({error})") from None
+    return row
+
+
+def _line_cells(
+    where: str, row: dict[str, Any], axes: dict[str, list[Any]], first: int, count: int, documents: Documents
+) -> list[Cell]:
+    start, copies = row.pop("seed", first), row.pop("n", count)
+    if type(start) is not int or type(copies) is not int or not (0 <= start <= MOST_SEED and 1 <= copies <= MOST):
+        raise UsageError(f"seed and n are whole numbers, seed 0 or more, n 1 to {MOST:,}")
+    models = [row.pop("model")] if "model" in row else axes["model"]
+    if not all(isinstance(name, str) for name in models):
+        raise UsageError("model is the name of one")
+    if "line" in row:
+        row = {"class_name" if "class" in documents.of(models[0])["can"] else "prompt": row["line"]}
+    known = keywords()
+    own = {known[key].name if key in known else key: [value] for key, value in sided(row).items()}
+    cells = product(axes | own | {"model": models, "seed": [start + index for index in range(copies)]}).cells
+    for cell in cells[::copies]:
+        job_of(cell, documents)
+    return cells
+
+
+def _line_label(cell: Cell, axes: dict[str, list[Any]]) -> str:
+    text = str(cell.get("prompt") or cell.get("class_name") or "(no prompt)")
+    return ", ".join([text, *(label(name, cell[name]) for name, values in axes.items() if len(values) > 1)])
+
+
+# what made a picture -------------------------------------------------------------------------------------------------
+def like_plan(path: Path, axes: dict[str, list[Any]], seeds: dict[str, list[Any]]) -> tuple[dict[str, Any], Plan]:
+    """What the picture at `path` says of itself, and the plan that repeats it; what was given on the command line wins,
+    axes and seeds. Raises InputError where it does not say enough, or says what cannot be."""
+    from genctl.media.provenance import read_provenance
+    from genctl.media.stream import read_file
+
+    document = read_provenance(read_file(path))
+    if document is None:
+        raise InputError(f"{path}: does not say how it was made")
+    rows = document.get(CELLS)
+    if document.get("task") or (document.get("count", 1) != 1 and not isinstance(rows, list)):
+        what = document.get("task") or f"a grid of {document['count']}, which does not say of what"
+        raise InputError(f"{path}: is no single drawing ({what}); info says how this was made")
+    named = str(document.get("model", ""))
+    for name in [named, *(str(row.get("model", "")) for row in rows or [] if isinstance(row, dict))]:
+        if "model" not in axes and (shared.hub.path_like(name) or ":" in name):
+            raise InputError(f"{path}: names the model {name!r}; give it with --model if you trust it")
+    for name, what in (("image", "another picture"), ("mask", "a mask"), ("guide", "a weaker model")):
+        if document.get(name) and name not in axes:
+            raise InputError(f"{path}: was made with {what}, which it does not hold; give it with --{name}")
+    if rows is None:
+        return document, product(_restored(path, document) | axes | seeds)
+    if not rows or len(rows) > MOST or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path}: says nothing sensible of its pictures")
+    settings = [_restored(path, document | row) | axes | seeds for row in rows]
+    cells = [{name: values[0] for name, values in one.items()} for one in settings]
+    return document, Plan(cells, _layout(document.get("sheet"), len(cells)))
+
+
+def _restored(path: Path, document: dict[str, Any]) -> dict[str, list[Any]]:
+    """One value of each setting that a picture records."""
+
+    seed = document.get("seed", 0)
+    if type(seed) is not int or not 0 <= seed <= MOST_SEED:
+        raise InputError(f"{path}: says seed {seed!r} of itself, which cannot be")
+    found: dict[str, list[Any]] = {"model": [str(document.get("model", "ldm"))], "seed": [seed]}
+    for key, about in settings().items():
+        if about.restored and document.get(key) is not None:
+            try:
+                found[about.name] = [about.check(document[key])]
+            except ValueError as error:
+                raise InputError(f"{path}: says {key} {document[key]!r} of itself, which {error}") from None
+    return found
+
+
+def _layout(said: Any, count: int) -> Layout:
+    """A sheet's layout as it was recorded, or a square."""
+    try:
+        labels = {
+            name: tuple(map(str, said[name])) for name in ("row_labels", "column_labels", "cell_labels") if name in said
+        }
+        made = Layout(int(said["columns"]), -(-count // int(said["columns"])), **labels)
+    except (TypeError, KeyError, ValueError, ZeroDivisionError):
+        return square(count)
+    fits = {"row_labels": made.rows, "column_labels": made.columns, "cell_labels": count}
+    good = all(len(getattr(made, name)) in (0, most) for name, most in fits.items()) and made.columns > 0
+    return made if good else square(count)
+
+
+def sheet_document(documents: list[dict[str, Any]], layout: Layout) -> dict[str, Any]:
+    """How a sheet was made: what all its pictures share, what each has of its own, and its labels."""
+    first = documents[0]
+    common = {key: value for key, value in first.items() if all(one.get(key) == value for one in documents)}
+    rows = [{key: value for key, value in one.items() if key not in common} for one in documents]
+    labels = {name: list(getattr(layout, name)) for name in LABELS}
+    said = {"columns": layout.columns} | {name: texts for name, texts in labels.items() if texts}
+    return common | {"count": len(documents), CELLS: rows, "sheet": said}
+
+
+def settings() -> dict[str, Any]:
+    """The options of all kinds by their key in a picture's provenance."""
+    found = {about.key: about for about in declared(Asked).values()}
+    for kind in registry.kinds():
+        found |= {about.key: about for about in declared(kind).values() if about.key not in found}
+    return found
+
+
+def keywords() -> dict[str, Any]:
+    """The options of all kinds by everything that a JSON line may call them."""
+    found = dict(by_keyword(Asked))
+    for kind in registry.kinds():
+        found |= {key: about for key, about in by_keyword(kind).items() if key not in found}
+    return found

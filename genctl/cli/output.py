@@ -1,0 +1,221 @@
+"""From a plan of pictures to files, a sheet or a stream: names first, then models, then one picture after another."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genctl.asked import Job, size_of
+from genctl.cli import shared
+from genctl.cli.jobs import Documents, Plan, sheet_document
+from genctl.cli.progress import Display
+from genctl.errors import GenctlError, UsageError
+from genctl.families import registry
+from genctl.media import names
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from genctl.families.base import Family
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where pictures go, and what is said of them."""
+
+    path: str | None = None
+    force: bool = False
+    skip_existing: bool = False
+    grid: bool = False
+    as_json: bool = False
+    metadata: bool = True
+    quiet: bool = False
+
+
+class Session:
+    """What a sample command keeps while it runs: loaded models, the count of pictures, what was said already."""
+
+    def __init__(
+        self, out: Output, batch: int, device: str, data: Path | None, preview: bool, progress: str,
+        documents: Documents,
+    ) -> None:  # fmt: skip
+        self.out, self.batch, self.device, self.data, self.preview = out, batch, device, data, preview
+        self.documents, self.display = documents, Display(progress, out.quiet)
+        self.families: dict[str, Family] = {}
+        self.said: set[str] = set()
+        self.count = 0  # pictures of earlier plans
+        self.announced = ""  # to be said once a model is there
+        self.stopping = False
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.display.close()
+
+    # before any model is loaded --------------------------------------------------------------------------------------
+    def prepare(self, plan: Plan) -> None:
+        """Check the plan and find its names. Raises UsageError for what cannot be drawn or written."""
+        from genctl.media import sheet
+        from genctl.media.write import refuse_terminal
+
+        jobs = plan.jobs(self.documents)
+        self._check_data({job.model for job in jobs})
+        swept = plan.swept or [""] * len(jobs)
+        results = [self._result(index, job, text) for index, (job, text) in enumerate(zip(jobs, swept, strict=True))]
+        out = self.out
+        if out.path == "-":
+            refuse_terminal()
+            paths: list[Path] = []
+        else:
+            wanted = results[:1] if out.grid else results
+            paths = names.plan(out.path, wanted, out.force, "a folder or --grid", out.skip_existing)
+        if out.grid:
+            sizes = [size_of(job) for job in jobs]
+            cell = (max(size.width for size in sizes), max(size.height for size in sizes))
+            sheet.refuse(names.format_of(paths[0]) if paths else "png", len(jobs), plan.layout, cell)
+        if any(job.asked.image is not None for job in jobs):
+            from genctl.drawing import read_start
+
+            for asked in {id(job.asked): job.asked for job in jobs}.values():
+                read_start(asked)
+        self.plan, self.jobs, self.paths = plan, jobs, paths
+        self._skip()
+
+    def _result(self, index: int, job: Job, swept: str) -> names.Result:
+        return names.Result(self.count + index, job.seed, job.asked.condition, job.model, job.fields(), swept)
+
+    def _check_data(self, models: set[str]) -> None:
+        untrained = models & set(registry.untrained())
+        if bool(untrained) != (self.data is not None) or (untrained and len(models) > 1):
+            names_of = ", ".join(registry.untrained())
+            raise UsageError(
+                f"--model {names_of} and --data FOLDER go together: it draws what a perfect fit of them would"
+            )
+
+    def _skip(self) -> None:
+        """Leave out what is there already."""
+        if not self.out.skip_existing:
+            return
+        there = [path.exists() for path in self.paths]
+        if self.out.grid and any(there):
+            self.jobs = []
+        for path, exists in zip(self.paths, there, strict=True):
+            if exists:
+                self._result_line(path, {"skipped": True}) if self.out.as_json else None
+        if any(there):
+            shared.remark(f"{sum(there)} of {len(there)} exist already, left as they are", self.out.quiet)
+        if not self.out.grid:
+            kept = [index for index, exists in enumerate(there) if not exists]
+            self.jobs, self.paths = [self.jobs[index] for index in kept], [self.paths[index] for index in kept]
+
+    # drawing ---------------------------------------------------------------------------------------------------------
+    def family(self, name: str) -> Family:
+        if name not in self.families:
+            if self.data is not None:
+                self.families[name] = shared.load_untrained(name, self.data, self.device, self.out.quiet)
+            else:
+                self.families[name] = shared.load(name, self.device, self.out.quiet)
+            if self.announced:
+                shared.remark(self.announced, self.out.quiet)
+                self.announced = ""
+        return self.families[name]
+
+    def draw(self, compare: tuple[Path, dict[str, Any]] | None = None) -> None:
+        """Draw the plan and put out each picture as soon as it is done; a sheet at the end."""
+        from genctl.drawing import draw
+        from genctl.media import sheet
+        from genctl.media.pictures import to_image
+
+        kept: list[tuple[Image, dict[str, Any]]] = []
+        done = 0
+        for name, group in groupby(self.jobs, key=lambda job: job.model):
+            together = list(group)
+            for event in draw(self.family(name), together, self.batch, self._remark):
+                at = self.count + done
+                if event.document is None:
+                    self.display.event("step", event.step, event.steps, picture=self.count + event.index)
+                    if self.preview:
+                        self.display.preview(to_image(event.guess()), event.step, event.steps)
+                    continue
+                if compare and not done:
+                    self._differences(*compare, event.document)
+                image = to_image(event.guess())
+                path = self.paths[done] if self.paths and not self.out.grid else None
+                done += 1
+                if self.out.grid:
+                    kept.append((image, event.document))
+                    self.display.event("draw", at + 1, self.count + len(self.jobs))
+                else:
+                    said = {} if path is None else {"path": str(path)}
+                    self._put(image, path, event.document)
+                    self.display.event("draw", at + 1, self.count + len(self.jobs), **said)
+                if self.stopping:
+                    raise KeyboardInterrupt
+        if kept:
+            self._put_sheet(kept, sheet.compose([image for image, _ in kept], self.plan.layout))
+        self.count += done
+
+    def _put_sheet(self, kept: list[tuple[Image, dict[str, Any]]], image: Image) -> None:
+        documents = [document for _, document in kept]
+        document = documents[0] if len(documents) == 1 else sheet_document(documents, self.plan.layout)
+        self._put(image, self.paths[0] if self.paths else None, document)
+
+    def _put(self, image: Image, path: Path | None, document: dict[str, Any]) -> None:
+        put_out(image, path, document if self.out.metadata else None)
+        if path is not None:
+            self._result_line(path, document)
+
+    def _result_line(self, path: Path, facts: dict[str, Any]) -> None:
+        shared.result(path, self.out.as_json, facts)
+
+    def _remark(self, text: str) -> None:
+        if text not in self.said:
+            self.said.add(text)
+            self.display.close()
+            shared.remark(f"genctl: {text}", self.out.quiet)
+
+    def _differences(self, path: Path, made: dict[str, Any], document: dict[str, Any]) -> None:
+        """Say of what a picture was made that is another thing here, so that it will not be drawn again as it was."""
+        for key, what in (("sha256", "the model"), ("image", "--image"), ("mask", "--mask"), ("guide", "--guide")):
+            if key in made and made[key] != document.get(key):
+                self._remark(f"{what} is not what {path} was made with; the picture will differ")
+
+    # a process that stays --------------------------------------------------------------------------------------------
+    def failed(self, number: int, error: GenctlError) -> None:
+        """Say that a line could not be drawn: on stderr, and with --json on stdout as well."""
+        print(f"genctl: {error}", file=sys.stderr, flush=True)
+        if self.out.as_json:
+            print(json.dumps({"line": number, "error": str(error)}, ensure_ascii=False), flush=True)
+
+    @contextmanager
+    def whole_pictures(self) -> Iterator[None]:
+        """Ctrl-C within ends after the picture in hand; a second one at once."""
+
+        def stop(number: int, frame: Any) -> None:
+            if self.stopping:
+                raise KeyboardInterrupt
+            self.stopping = True
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def put_out(image: Image, path: Path | None, document: dict[str, Any] | None) -> None:
+    """One picture to its file, or as PNG to stdout."""
+    from genctl.media import write
+
+    if path is None:
+        write.write_stdout(write.encode_picture(image, "png", document))
+    else:
+        write.write_picture(path, image, document)

@@ -1,0 +1,147 @@
+"""How far a command is: one stream of events, shown as a bar on a terminal, or as JSON lines on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Mode = Literal["auto", "json", "none"]
+Progress = Annotated[
+    str, typer.Option("--progress", help="auto (a bar on a terminal), json (a line an event on stderr) or none.")
+]
+LEAST = 8  # pictures of which a bar is worth showing
+LINE_SECONDS = 10.0  # between lines of a training run where stderr is not a terminal
+
+
+class Display:
+    """Shows events: {stage, step, of} and what else is known. `of` may be None while nobody knows."""
+
+    def __init__(self, mode: str, quiet: bool) -> None:
+        from genctl.cli import shared
+
+        shared.one_of("--progress", mode, ("auto", "json", "none"))
+        self.json = mode == "json"
+        self.terminal = mode == "auto" and not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self.bar: Any = None
+        self.task: Any = None
+        self.shown = 0  # lines of the last preview, to draw the next one over
+
+    def event(self, stage: str, step: int, of: int | None, **facts: Any) -> None:
+        if self.json:
+            row = {"event": "progress", "stage": stage, "step": step, "of": of} | facts
+            print(json.dumps(row, ensure_ascii=False), file=sys.stderr, flush=True)
+        elif self.terminal and stage != "step":
+            self._advance(step, of)
+
+    def _advance(self, step: int, of: int | None) -> None:
+        if self.bar is None and of is not None and of > LEAST:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task("", total=of)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, total=of)
+
+    def counter(self, stage: str) -> Any:
+        """(done, total) -> an event."""
+        return lambda done, total: self.event(stage, done, total)
+
+    def preview(self, image: Image, step: int, of: int) -> None:
+        """The current guess in the terminal, drawn over the last one."""
+        if not self.terminal:
+            return
+        from rich.console import Console
+
+        from genctl.media.terminal import half_blocks
+
+        console = Console(stderr=True)
+        if console.no_color:
+            return
+        blocks = half_blocks(image)
+        if step > 1 and self.shown:
+            console.file.write(f"\x1b[{self.shown}A")
+        self.shown = str(blocks).count("\n") + 1
+        console.print(blocks, end="")
+        console.print(f"step {step} of {of}")
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class TrainingDisplay(Display):
+    """A training run: one line rewritten on a terminal, a plain line now and then elsewhere, or JSON events."""
+
+    def __init__(self, mode: str, quiet: bool) -> None:
+        super().__init__(mode, quiet)
+        self.quiet, self.last = quiet or mode == "none", 0.0
+        self.before: tuple[float, int] | None = None  # time and images of the last row
+        self.speed = 0.0
+
+    def __enter__(self) -> TrainingDisplay:
+        if self.terminal:
+            from rich.console import Console
+            from rich.live import Live
+
+            self.bar = Live(console=Console(stderr=True), refresh_per_second=2)
+            self.bar.start()
+        return self
+
+    def show(self, row: dict[str, Any]) -> None:
+        """A row of metrics.jsonl, or an event of its own (`stage`)."""
+        now = time.monotonic()
+        if self.json:
+            row = {"stage": "held out" if "held_out_loss" in row else "train", "of": row.get("steps")} | row
+            self.event(row.pop("stage"), row.pop("step"), row.pop("of"), **row)
+        elif "stage" in row:
+            self._rewrite(f"{row['stage']}: {row['step']} of {row['of']}", now)
+        elif "held_out_loss" in row and not self.quiet:
+            line = ", ".join(f"{k.removeprefix('held_out_')} {v:.4g}" for k, v in row.items() if k.startswith("held"))
+            self._print(f"step {row['step']}: held out {line}")
+        elif not self.quiet:
+            self._rewrite(self._line(row, now), now)
+
+    def _rewrite(self, line: str, now: float) -> None:
+        if self.quiet:
+            return
+        if self.bar is not None:
+            from rich.text import Text
+
+            self.bar.update(Text(line))
+        elif now - self.last > LINE_SECONDS:
+            self._print(line)
+            self.last = now
+
+    def _line(self, row: dict[str, Any], now: float) -> str:
+        if self.before and now > self.before[0]:
+            latest = (row["images"] - self.before[1]) / (now - self.before[0])
+            self.speed = 0.8 * self.speed + 0.2 * latest if self.speed else latest
+        self.before = (now, row["images"])
+        left = row["minutes"] * (1 / max(row["progress"], 1e-6) - 1)
+        figures = " ".join(f"{k} {v:.3f}" for k, v in row.items() if k in ("loss", "psnr", "lpips", "norm"))
+        speed = f" {self.speed:.{0 if self.speed >= 10 else 1}f} images/s" if self.speed else ""
+        return f"step {row['step']} {row['progress']:.0%} {figures}{speed}, {left:.0f} min left"
+
+    def _print(self, line: str) -> None:
+        if self.bar is not None:
+            self.bar.console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)

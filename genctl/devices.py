@@ -1,0 +1,34 @@
+"""Where networks run: the torch device that a person names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from genctl.errors import UsageError, nearest
+
+KINDS = ("auto", "cpu", "cuda", "mps")
+
+
+def device_of(name: str) -> Any:
+    """The torch device that `--device` names. Raises UsageError when this machine lacks it."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _mps() else "cpu")
+    kind = name.split(":")[0]
+    if kind not in KINDS:
+        raise UsageError(f"--device {name}: not one of {', '.join(KINDS)}{nearest(kind, list(KINDS))}")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: not a device") from None
+    count = torch.cuda.device_count() if kind == "cuda" else int(_mps())
+    if kind != "cpu" and (device.index or 0) >= count:
+        raise UsageError(f"--device {name}: this machine (or this build of torch) has {count} of that kind")
+    return device
+
+
+def _mps() -> bool:
+    import torch
+
+    return torch.backends.mps.is_available()

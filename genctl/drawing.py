@@ -1,0 +1,139 @@
+"""From jobs to pictures: jobs that differ in seed and condition alone go through a model together, and each comes out
+with the document that says how it was made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from genctl import __version__, hub
+from genctl.asked import Asked, Job, size_of
+from genctl.errors import InputError
+from genctl.families.base import Edit, Family, Request
+from genctl.media.pictures import fit, read_picture, to_float, to_tensor
+from genctl.media.stream import read_file
+from genctl.sizes import Size
+
+DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Event:
+    """The picture of job `index` done, with how it was made; before that, the state after a step, when `guess` makes
+    the current picture [3, H, W] and `document` is None."""
+
+    index: int
+    step: int
+    steps: int
+    document: dict[str, Any] | None
+    guess: Callable[[], Tensor]
+
+    @property
+    def final(self) -> bool:
+        return self.document is not None
+
+
+def draw(
+    family: Family, jobs: list[Job], chunk: int = 8, remark: Callable[[str], None] = lambda line: None
+) -> Iterator[Event]:
+    """The events of all jobs, which are this family's, in order. `remark` gets what a person should know before it."""
+    start = 0
+    for _, group in groupby(jobs, key=lambda job: job.shared):
+        together = list(group)
+        request, facts = request_of(family, together, chunk, remark)
+        for line in family.remarks(request):
+            remark(line)
+        recorded = facts | family.recorded(request)
+        for part in family.sample(request):
+            if not part.final:
+                yield Event(start + part.start, part.step, part.steps, None, lambda part=part: part.pictures[0])  # type: ignore[misc]
+                continue
+            for offset, picture in enumerate(part.pictures):
+                job = together[part.start + offset]
+                size = f"{picture.shape[2]}x{picture.shape[1]}"
+                own = {job.condition_key: job.asked.condition, "seed": job.seed, "size": size}
+                document = made_by(family, job.model, **own, **recorded)
+                yield Event(start + part.start + offset, part.step, part.steps, document, lambda one=picture: one)  # type: ignore[misc]
+        start += len(together)
+
+
+def request_of(
+    family: Family, jobs: list[Job], chunk: int, remark: Callable[[str], None]
+) -> tuple[Request, dict[str, Any]]:
+    """The request of jobs that are drawn together, and what their pictures record beside its options."""
+    first = jobs[0].asked
+    start = read_start(first)
+    size = size_of(jobs[0], Size(*start[0].size) if start else None)
+    edit = edit_of(first, start, size, remark) if start else None
+    facts: dict[str, Any] = {} if first.dtype == "auto" else {"dtype": first.dtype}
+    if edit is not None:
+        facts |= {"image": fingerprint(edit.picture), "strength": edit.strength}
+        facts |= {} if edit.mask is None else {"mask": fingerprint(edit.mask)}
+    request = Request(
+        seeds=[job.seed for job in jobs],
+        conditions=[job.asked.condition for job in jobs],
+        options=jobs[0].options,
+        edit=edit,
+        size=None if size == family.pixels else size,
+        chunk=chunk,
+        dtype=DTYPES[first.dtype],
+    )
+    return request, facts
+
+
+def made_by(family: Family, name: str, **facts: Any) -> dict[str, Any]:
+    """The provenance document of a picture."""
+    shown = Path(name).stem if hub.path_like(name) else name  # a name, never a path of this machine
+    document = {"version": __version__, "model": shown, "sha256": family.sha256} | facts
+    return {key: value for key, value in document.items() if value not in (None, "")}
+
+
+def read_start(asked: Asked) -> tuple[Image.Image, Image.Image | None] | None:
+    """The picture to begin from and its mask, of one size. Raises InputError."""
+    if asked.image is None:
+        return None
+    image = as_picture(asked.image)
+    mask = None if asked.mask is None else as_picture(asked.mask)
+    if mask is not None and mask.size != image.size:
+        sizes = ["x".join(map(str, one.size)) for one in (mask, image)]
+        raise InputError(f"{_named(asked.mask)}: is {sizes[0]}, the picture {sizes[1]}; make them one size")
+    return image, mask
+
+
+def as_picture(source: Any) -> Image.Image:
+    """An RGB picture from a path or from a Pillow picture."""
+    if isinstance(source, Image.Image):
+        from genctl.media.pictures import on_white
+
+        return on_white(source)
+    return read_picture(read_file(Path(source)), str(source))
+
+
+def _named(source: Any) -> str:
+    return "the mask" if isinstance(source, Image.Image) else str(source)
+
+
+def edit_of(
+    asked: Asked, start: tuple[Image.Image, Image.Image | None], size: Size, remark: Callable[[str], None]
+) -> Edit:
+    image, mask = start
+    if abs(image.width * size.height - image.height * size.width) > max(image.size):  # more than a pixel's rounding
+        remark(f"--image is cropped to the proportions of {size}, which is drawn")
+    redrawn = None
+    if mask is not None:
+        redrawn = (to_tensor(fit(mask.convert("L").convert("RGB"), size))[:1] > 127).float()
+    return Edit(to_float(to_tensor(fit(image, size))), asked.how_far, redrawn)
+
+
+def fingerprint(picture: Tensor) -> str:
+    """What identifies a picture's numbers, not its file."""
+    levels = ((picture.cpu().flatten() + 1) * 127.5).round().to(torch.uint8)
+    return hashlib.sha256(bytes(levels.tolist())).hexdigest()[:16]

@@ -1,0 +1,170 @@
+"""What a flow's network says: the data guess at a time, under some conditions, with another network or on another path.
+
+    prediction = net(x_t, t, condition)           target row of the path: c x + d z          diffusion/target.py
+    data guess = solve(prediction)                weighted squared error of the prediction
+
+A family adds its network `net` and how pictures become x and back.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genctl.diffusion import guide
+from genctl.diffusion.path import PATHS, Path
+from genctl.diffusion.target import combine, solve, weight
+from genctl.families.base import Blend
+from genctl.families.conditions.conditional import Conditional, Conditions
+from genctl.families.flow.options import FlowOptions
+from genctl.nets import fast
+from genctl.nets.dit import DiT
+from genctl.nets.dit_sample import Loop, Packed, pack
+from genctl.nets.graph import GraphLoop
+from genctl.nets.plain import PlainLoop
+from genctl.sizes import Size
+
+GUIDANCE_UNIT = 1 / 8  # of the guidance scale as a student's network gets it, so that usual ones lie within (0, 1)
+AnyLoop = Loop | GraphLoop | PlainLoop
+
+
+class FlowModel(Conditional):
+    """Base of flows. A subclass sets `net` and `shape` (of one x), and says `to_x`, `from_x` and `shape_of`."""
+
+    Options = FlowOptions
+    net: nn.Module
+    shape: tuple[int, ...]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.config, self.pixels = config, config.pixels
+        self.path = PATHS[config.diffusion.path]
+        self.packed: dict[torch.dtype, Packed] = {}
+        self.graphs: dict[tuple[Any, ...], GraphLoop] = {}
+        self.plain: dict[torch.dtype, nn.Module] = {}
+
+    @staticmethod
+    def with_net(config: Any, **changes: Any) -> Any:
+        """The configuration with its network's changed."""
+        return replace(config, net=replace(config.net, **changes))
+
+    def to_x(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [-1, 1] -> x [B, *shape]."""
+        raise NotImplementedError
+
+    def from_x(self, x: Tensor) -> Tensor:
+        """x [B, *shape] -> pictures [B, 3, H, W] in [-1, 1]."""
+        raise NotImplementedError
+
+    def shape_of(self, size: Size) -> tuple[int, ...]:
+        """The shape of the x of one picture of this size."""
+        raise NotImplementedError
+
+    @property
+    def distilled(self) -> bool:
+        """Whether this is a student, whose network is conditioned on the guidance scale, and may be on a step's end."""
+        return bool(self.config.net.scalars)
+
+    # the network's word ----------------------------------------------------------------------------------------------
+    def scaled(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """x_t scaled to the size that a network likes: 1 / sqrt(a^2 + b^2) (EDM's c_in for unit data; 1 where a path
+        preserves variance)."""
+        if self.config.diffusion.path not in ("ve", "edm"):
+            return x_t
+        a, b = self.path.a(t), self.path.b(t)
+        return x_t * torch.rsqrt(a**2 + b**2).reshape(t.shape + (1,) * (x_t.ndim - t.ndim))
+
+    def predict(
+        self, x_t: Tensor, t: Tensor, conditions: Conditions, scalars: Tensor | None, net: nn.Module | None
+    ) -> Tensor:
+        further = {} if scalars is None else {"scalars": scalars}
+        return (net or self.net)(self.scaled(x_t, t), t, *conditions, **further).float()
+
+    def guess(
+        self, x_t: Tensor, t: Tensor, conditions: Conditions, scalars: Tensor | None = None,
+        net: nn.Module | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The data guess [B, ...] at times t [B], under conditions of B rows, with scalars [B, S] where the network is
+        conditioned on any; by another network of its kind, where one is given."""
+        prediction = self.predict(x_t, t, conditions, scalars, net)
+        return solve(self.config.diffusion.target, self.path, x_t, prediction, t)[0]
+
+    def error(
+        self, x: Tensor, z: Tensor, t: Tensor, conditions: Conditions, scalars: Tensor | None = None,
+        net: nn.Module | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The weighted squared error [B] of the prediction for x and z mixed at times t [B]; see `guess`."""
+        config = self.config.diffusion
+        prediction = self.predict(self.path.mix(x, z, t), t, conditions, scalars, net)
+        error = (prediction - combine(config.target, self.path, x, z, t)).square().flatten(1).mean(1)
+        return weight(config.weighting, config.target, self.path, t) * error
+
+    # in sampling -----------------------------------------------------------------------------------------------------
+    def own_times(self, path: Path, times: Tensor) -> tuple[Tensor, Tensor]:
+        """The times [K] of the model's own path at which signal and noise stand as on `path` at `times`, and by what
+        its x_t is larger there, [K]: a model trained on one path is sampled on every other (arXiv:2303.00848)."""
+        if path == self.path:
+            return times, torch.ones_like(times)
+        own = self.path.from_log_snr(path.log_snr(times).clamp(-30, 30)).clamp(0, 1)
+        size, other = (torch.sqrt(p.a(t) ** 2 + p.b(t) ** 2) for p, t in ((self.path, own), (path, times)))
+        return own, size / other
+
+    def guesses(
+        self, asked: list[str | Blend], shape: tuple[int, ...], path: Path, evaluations: Tensor,
+        scalars: Tensor | None = None, dtype: torch.dtype | None = None, packed: bool = True,
+    ) -> guide.Guesses:  # fmt: skip
+        """Data guesses of x [B, ...] of this shape under each of the conditions, which come condition by condition, at
+        the evaluation times of `path`."""
+        own, size = self.own_times(path, evaluations)
+        times, size = (part.to(self.device, torch.float32) for part in (own, size))
+        conditions = self.conditions(asked) if asked else ()
+        loop = self._loop(shape, own, conditions, scalars, dtype, packed)
+        target = self.config.diffusion.target
+
+        def guess(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
+            x_t = size[k] * x_t
+            predictions = loop(self.scaled(x_t, times[k]), k, every).split(shape[0])
+            return [solve(target, self.path, x_t, prediction, times[k])[0] for prediction in predictions]
+
+        return guess
+
+    def _loop(
+        self, shape: tuple[int, ...], evaluations: Tensor, conditions: Conditions, scalars: Tensor | None,
+        dtype: torch.dtype | None, packed: bool,
+    ) -> AnyLoop:  # fmt: skip
+        """The prepared network of one chunk; on a GPU as a graph, captured once a shape."""
+        dtype = dtype or (torch.bfloat16 if fast.bf16_pays(self.device) else torch.float32)
+        if not isinstance(self.net, DiT):
+            return PlainLoop(self._plain(dtype, packed), dtype, shape[0], evaluations, *conditions, scalars=scalars)
+        blocks = self.packed.get(dtype) if packed else None
+        if blocks is None:
+            blocks = pack(self.net, dtype)
+            if packed:
+                self.packed[dtype] = blocks
+        states, present, pooled = conditions or (None, None, None)
+        loop = Loop(self.net, blocks, dtype, shape, evaluations, states, present, pooled, scalars)
+        if self.device.type != "cuda" or not packed:
+            return loop
+        key = (dtype, shape, loop.rows)
+        if key in self.graphs:
+            return self.graphs[key].take(loop)
+        return self.graphs.setdefault(key, GraphLoop(loop))
+
+    def _plain(self, dtype: torch.dtype, keep: bool) -> nn.Module:
+        """A copy of the network in `dtype`; kept for the next call where its weights stay as they are."""
+        net = self.plain.get(dtype) if keep else None
+        if net is None:
+            net = fast.channels_last(copy.deepcopy(self.net).to(dtype).eval())
+            if keep:
+                self.plain[dtype] = net
+        return net
+
+
+def stacked(names: tuple[str, ...], scale: Tensor, end: Tensor) -> Tensor:
+    """What a network is conditioned on beside t, [N, S]: guidance scales and the ends of steps, both [N]."""
+    values = {"guidance": scale * GUIDANCE_UNIT, "end": end}
+    return torch.stack([values[name] for name in names], 1)

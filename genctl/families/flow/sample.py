@@ -1,0 +1,145 @@
+"""From noise to pictures: the times of a run, the guided denoiser at them, and the solver's steps from one to the next.
+
+    x_1 = z(seed) -> solver over guided denoisers -> x_0            diffusion/solve.py, diffusion/guide.py
+
+A variation begins at t = strength; a redrawn part is a denoiser whose guess is known outside of the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genctl.diffusion import guide
+from genctl.diffusion.path import PATHS, Path
+from genctl.diffusion.solve import SOLVERS, Denoiser
+from genctl.diffusion.time import grid
+from genctl.draws import PictureNoise
+from genctl.errors import UsageError
+from genctl.families.base import Blend, Request
+from genctl.families.flow.model import FlowModel, stacked
+from genctl.families.flow.options import FlowOptions
+
+NOISE_START = 1 - 1e-3  # a predicted noise or score says nothing of the data at t = 1, where x_t is that noise
+
+
+def steps(model: FlowModel, request: Request, start: int) -> Iterator[tuple[Tensor, Tensor, int, int]]:
+    """(x_t, data guess, step, steps) of one chunk of pictures after each step."""
+    options, shape = options_of(model, request), shape_of(model, request)
+    seeds = request.seeds[start : start + request.chunk]
+    asked = request.conditions[start : start + request.chunk] or [""] * len(seeds)
+    noise = PictureNoise(seeds, shape)
+    begin = noise()
+    begin = begin if request.noise is None else request.noise[start : start + len(seeds)]
+    path, times = path_of(model, options), times_of(model, options, request.edit.strength if request.edit else 1.0)
+    solver = SOLVERS[options.solver]
+    evaluations = solver.evaluations(times, path)
+    ends = 0 * times[1:] if options.solver == "consistency" else times[1:]  # it jumps to the data, and adds new noise
+    denoise = denoiser(model, options, asked, (len(seeds), *shape), evaluations, ends, request.dtype, request.packed)
+    x_t = path.b(times[0]) * begin.to(model.device)
+    if request.edit is not None:
+        known = model.to_x(request.edit.picture[None]).to(model.device)
+        x_t = x_t + path.a(times[0]) * known
+        if request.edit.mask is not None:
+            denoise = keeping(denoise, known, request.edit.mask, path, evaluations)
+    walk = solver.run(denoise, x_t, times, path, lambda: noise().to(model.device))
+    for step, (state, x) in enumerate(walk, 1):
+        yield state, x, step, len(times) - 1
+
+
+def options_of(model: FlowModel, request: Request) -> Any:
+    """The request's options, settled: FlowOptions in which `steps` and `solver` are said."""
+    return model.options(request)
+
+
+def shape_of(model: FlowModel, request: Request) -> tuple[int, ...]:
+    return model.shape if request.size is None else model.shape_of(request.size)
+
+
+def path_of(model: FlowModel, options: FlowOptions) -> Path:
+    """The path that sampling follows: the model's own, or any other (`own_times`)."""
+    return model.path if options.path is None else PATHS[options.path]
+
+
+def times_of(model: FlowModel, options: Any, strength: float = 1.0) -> Tensor:
+    """The steps + 1 falling times of settled options; from `strength` on where a picture is varied."""
+    config, path = model.config.sampling, path_of(model, options)
+    times = grid(options.steps, options.shift or config.shift, options.spacing or config.spacing, path)
+    begin = torch.tensor(min(noisiest(model), strength), dtype=torch.float64)
+    if path != model.path and begin < 1:  # as noisy as the model's own path is there
+        begin = path.from_log_snr(model.path.log_snr(begin)).clamp(0, 1)
+    return begin * times
+
+
+def noisiest(model: FlowModel) -> float:
+    """The latest time at which the data can be read from a prediction."""
+    return NOISE_START if model.config.diffusion.target in ("noise", "score") else 1.0
+
+
+def denoiser(
+    model: FlowModel, options: FlowOptions, asked: list[str | Blend], shape: tuple[int, ...], evaluations: Tensor,
+    ends: Tensor | None = None, dtype: torch.dtype | None = None, packed: bool = True,
+) -> Denoiser:  # fmt: skip
+    """The guided denoiser of x [B, ...] of this shape, asked for by B conditions, at the times where a solver will
+    evaluate it, and where each step ends. A student, conditioned on the guidance scale, needs no unconditional half."""
+    path, count = path_of(model, options), shape[0]
+    scale, scalars = 1.0 if options.cfg is None else options.cfg, None
+    if model.distilled and ends is not None:
+        same = torch.full_like(evaluations, scale)
+        scalars = stacked(model.config.net.scalars, same, model.own_times(path, ends)[0])
+    interval, weights = options.interval or (0.0, 1.0), (1.0, *(share for _, share in options.also))
+    guidance = guide.Guidance(
+        1.0 if model.distilled else scale, interval, options.guidance, options.rescale, weights
+    )  # fmt: skip
+    rows: list[str | Blend] = [*asked, *(text for text, _ in options.also for _ in range(count))]
+    away = options.guide is None and (guidance.scale != 1 or len(options.also) > 0)
+    run: dict[str, Any] = {"dtype": dtype, "packed": packed}
+    own = model.guesses([*rows, *[options.negative] * count * away], shape, path, evaluations, scalars, **run)
+    guesses = own
+    if options.guide is not None:
+        weak = guide_of(model, options.guide).guesses(list(asked), shape, path, evaluations, **run)
+
+        def guesses(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
+            return own(x_t, k, every) + (weak(x_t, k, False) if every else [])
+
+    judged, _ = model.own_times(path, evaluations)
+    return guide.guided(guesses, guidance, path, evaluations.to(model.device, torch.float32), judged)
+
+
+def guide_of(model: FlowModel, weaker: Any) -> FlowModel:
+    """The weaker model to guide away from, by name or loaded. Raises UsageError for one that cannot be it."""
+    from genctl.families.saved import load
+
+    if isinstance(weaker, str):
+        name, known = weaker, model.parts.setdefault("guides", {})
+        weaker = known[name] = known.get(name) or load(name, model.device)
+        if weaker.name != model.name:
+            raise UsageError(f"--guide {name}: a {weaker.name} model, not {model.name}")
+    if weaker.distilled:
+        raise UsageError("a student is no guide: its guidance is distilled into it; give a weaker flow")
+    if weaker.shape != model.shape or codec_of(weaker) != codec_of(model):
+        raise UsageError("the guide draws pictures of another size, or by another codec, than the model")
+    return weaker
+
+
+def codec_of(model: FlowModel) -> str:
+    """The hash of the codec that a model was trained with; empty in pixel space."""
+    return str(model.info.get("parts", {}).get("codec", {}).get("sha256", ""))
+
+
+def keeping(denoise: Denoiser, known: Tensor, mask: Tensor, path: Path, evaluations: Tensor) -> Denoiser:
+    """Where the mask is 0 the data guess is the known picture itself. x_t there is then the known data with this
+    sample's noise: inpainting by replacement (arXiv:2011.13456, appendix I.2), exactly so where a and b are linear
+    in t, or the solver mixes guesses (euler, dpmpp_2m); else as nearly as the solver follows the path."""
+    free = F.adaptive_max_pool2d(mask[None].to(known), known.shape[-2:])
+    times = evaluations.to(known)
+
+    def keep(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        x = torch.lerp(known, denoise(x_t, k)[0], free)
+        return x, (x_t - path.a(times[k]) * x) / path.b(times[k])
+
+    return keep

@@ -1,0 +1,237 @@
+"""The Python face of a model: draw, encode, decode, interpolate. The command line does the same through these.
+
+model = genctl.load("ldm")
+pictures = model.draw("cat", n=4, seed=1, cfg=4)     # Pillow pictures that know how they were made
+pictures[0].save("cat.png")
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from genctl.asked import Job, build, takes
+from genctl.drawing import as_picture, draw, made_by
+from genctl.errors import InputError, UsageError
+from genctl.families import walk
+from genctl.families.base import Family
+from genctl.media.names import format_of
+from genctl.media.pictures import fit, pad_to, to_float, to_image, to_tensor
+from genctl.nets.lpips import psnr
+from genctl.seeds import fresh_seed
+
+Callback = Callable[[int, int, int, "Picture"], Any]  # (picture's index, step, steps, the current guess)
+
+
+class Picture(Image.Image):
+    """A Pillow picture that knows how it was made (`document`) and says so in every file that it is saved to."""
+
+    document: dict[str, Any]
+
+    @classmethod
+    def of(cls, image: Image.Image, document: dict[str, Any]) -> Picture:
+        """The same picture, with its document."""
+        image.__class__ = cls
+        assert isinstance(image, Picture)
+        image.document = document
+        image.info["genctl"] = json.dumps(document, sort_keys=True, ensure_ascii=False)
+        return image
+
+    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
+        """As Pillow's, with how it was made in the file (PNG, WebP, JPEG, GIF; not for `genctl=False`)."""
+        from genctl.media.provenance import embed
+        from genctl.media.write import OPTIONS
+
+        form = (format or (format_of(Path(fp)) if isinstance(fp, (str, Path)) else "png")).lower()
+        said = self.document if params.pop("genctl", True) and form in OPTIONS else None
+        super().save(fp, form, **(OPTIONS.get(form, {}) | embed(said, form) | params))
+
+
+class Pictures(list[Picture]):
+    """Pictures in order; a notebook shows them as one sheet."""
+
+    def sheet(self) -> Image.Image:
+        """All on one sheet, as near to a square as it gets."""
+        from genctl.media.sheet import compose, square
+
+        return compose([*self], square(len(self)))
+
+    def save(self, path: str | Path, milliseconds: int = 80) -> None:
+        """A GIF or WebP that runs through them, or one sheet."""
+        from genctl.files import write_whole
+        from genctl.media.write import encode_animation, encode_picture
+
+        form, document = format_of(Path(path)), self[0].document if self else None
+        if form in ("gif", "webp"):
+            write_whole(Path(path), encode_animation([*self], form, milliseconds, document))
+        else:
+            write_whole(Path(path), encode_picture(self.sheet(), form, None))
+
+    def _repr_png_(self) -> bytes | None:
+        from genctl.media.write import encode_picture
+
+        return encode_picture(self.sheet(), "png") if self else None
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A picture's code (or noise) [C, H, W] and what is needed to decode it: `info` names the model, the picture's size
+    and the space."""
+
+    values: Tensor
+    info: dict[str, Any]
+
+    def save(self, path: str | Path) -> None:
+        """As a code file, which `genctl decode` reads."""
+        from genctl.files import write_whole
+
+        write_whole(Path(path), self.packed())
+
+    def packed(self) -> bytes:
+        from genctl.media.codes import pack_codes
+
+        return pack_codes(self.values, self.info)
+
+
+class Model:
+    """A model ready for use; `genctl.load` makes it. `can` says what it does, `options` what `draw` takes."""
+
+    def __init__(self, family: Family, name: str) -> None:
+        self.family, self.name = family, name
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Everything that its file says of itself."""
+        return self.family.document()
+
+    @property
+    def can(self) -> list[str]:
+        return sorted(self.family.can)
+
+    @property
+    def options(self) -> list[str]:
+        """The keywords of `draw` that are the family's own."""
+        return [flag.removeprefix("--").replace("-", "_") for flag in takes(self.document)]
+
+    def __repr__(self) -> str:
+        return f"<genctl model {self.name!r}: {self.family.name}, {self.family.pixels}, can {', '.join(self.can)}>"
+
+    # drawing ---------------------------------------------------------------------------------------------------------
+    def draw(
+        self, prompt: str | Iterable[str] = "", n: int = 1, seed: int | None = None, *, batch: int = 8,
+        callback: Callback | None = None, **asked: Any,
+    ) -> Pictures:  # fmt: skip
+        """`n` pictures of each prompt (or of `class_name=`), picture i from seed + i.
+
+        `asked` are the model's options (`self.options`) and size=(width, height), image=, mask=, strength=, dtype=, as
+        of `genctl sample`. `callback` gets the current guess after each step, of the first of each `batch`. Raises
+        UsageError for what the model does not take.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if "sample" not in self.family.can:
+            raise UsageError(f"a {self.family.name} model ({self.name}) cannot sample")
+        first, document = fresh_seed() if seed is None else seed, self.document
+        jobs = [
+            Job(self.name, first + index, *made, document)
+            for made in (build(self.name, document, {"prompt": text} | asked) for text in prompts)
+            for index in range(n)
+        ]
+        found = Pictures()
+        for event in draw(self.family, jobs, batch, lambda line: warnings.warn(line, stacklevel=4)):
+            if event.document is not None:
+                found.append(Picture.of(to_image(event.guess()), event.document))
+            elif callback is not None:
+                callback(event.index, event.step, event.steps, Picture.of(to_image(event.guess()), {}))
+        return found
+
+    # codes -----------------------------------------------------------------------------------------------------------
+    def space_of(self, space: str | None) -> str:
+        """The space asked for, or the family's own. Raises UsageError where the family lacks it."""
+        if space is not None and space not in self.family.spaces:
+            raise UsageError(f"--space {space}: a {self.family.name} model has {' and '.join(self.family.spaces)}")
+        return space or self.family.spaces[0]
+
+    def encode(self, picture: Any, space: str | None = None, prompt: str = "", steps: int | None = None) -> Codes:
+        """The code of a picture (a path or a Pillow picture); sides that the codec cannot take are padded with white,
+        and noted. In the space "noise": the noise that draws it, of its middle in the model's proportions."""
+        pixels = to_float(to_tensor(as_picture(picture)))
+        info: dict[str, Any] = {"model": self.shown, "sha256": self.family.weights_sha256}
+        info |= {"axes": "channels, height, width"}
+        if self.space_of(space) == "code":
+            padded = pad_to(pixels, getattr(self.family, "factor", 8))
+            return Codes(self.family.encode(padded[None])[0].cpu(), info | {"pixels": list(pixels.shape[1:])})
+        fitted = to_float(to_tensor(fit(to_image(pixels), self.family.pixels)))[None]
+        noise = self.family.invert(fitted, prompt, steps)
+        back = float(psnr(self.family.from_noise(noise, prompt, steps).cpu(), fitted)[0])
+        said = {"space": "noise", "prompt": prompt, "steps": steps, "round_trip_db": round(back, 2)}
+        return Codes(noise[0].cpu(), info | said)
+
+    @property
+    def shown(self) -> str:
+        """Its name, never a path of this machine."""
+        from genctl import hub
+
+        return Path(self.name).stem if hub.path_like(self.name) else self.name
+
+    def decode(self, codes: Codes, name: str = "codes") -> Picture:
+        """The picture of codes or, where they say so, of noise. Raises InputError for codes of another shape."""
+        info, family, shape = codes.info, self.family, list(codes.values.shape)
+        if self.space_of(info.get("space", family.spaces[0])) == "noise":
+            if len(shape) != len(family.noise_shape()) or shape[0] != family.noise_shape()[0]:
+                raise InputError(f"{name}: noise of shape {shape}, where the model wants {list(family.noise_shape())}")
+            steps = info.get("steps")
+            if steps is not None and not (type(steps) is int and 1 <= steps <= 1000):
+                raise InputError(f"{name}: says {steps!r} steps of itself, which cannot be")
+            picture = family.from_noise(codes.values[None], str(info.get("prompt", "")), steps)[0]
+        else:
+            channels = getattr(family.config, "channels", None) or family.config.net.latent
+            if len(shape) != 3 or shape[0] != channels:
+                raise InputError(f"{name}: codes of shape {shape}, where the model wants [{channels}, h, w]")
+            picture = family.decode(codes.values[None])[0]
+        height, width = info.get("pixels") or picture.shape[1:]
+        document = made_by(family, str(info.get("model", self.name)), task="decode", size=f"{width}x{height}")
+        return Picture.of(to_image(picture[:, :height, :width]), document)
+
+    # walks -----------------------------------------------------------------------------------------------------------
+    def interpolate(
+        self, *ends: Any, prompts: list[str] | None = None, seeds: list[int] | None = None, frames: int = 9,
+        space: str | None = None, prompt: str = "", seed: int = 0, **asked: Any,
+    ) -> Pictures:  # fmt: skip
+        """A walk between pictures (paths or Pillow pictures), between `prompts` from one seed, or between `seeds` with
+        one prompt: `frames` in all, both ends included. `asked` are options of `draw`; between pictures only steps."""
+        if sum((bool(ends), prompts is not None, seeds is not None)) != 1 or len(ends or prompts or seeds or []) < 2:
+            raise UsageError("interpolate wants two ends or more: pictures, prompts or seeds")
+        said: dict[str, Any] = {"task": "interpolate", "frames": frames, "prompt": prompt or " -> ".join(prompts or [])}
+        if ends:
+            images = [as_picture(end) for end in ends]
+            images = [images[0], *(image.resize(images[0].size, Image.Resampling.LANCZOS) for image in images[1:])]
+            said |= {"space": self.space_of(space), "steps": asked.get("steps")}
+            drawn = self._between(images, said["space"], prompt, said["steps"], frames)
+        elif "sample" not in self.family.can:
+            raise UsageError(f"a {self.family.name} model ({self.name}) cannot sample")
+        else:
+            _, options = build(self.name, self.document, asked)
+            if prompts is not None:
+                drawn = walk.between_prompts(self.family, prompts, frames, seed, options)
+            else:
+                said["seeds"] = ",".join(map(str, seeds or []))
+                drawn = walk.between_seeds(self.family, seeds or [], frames, prompt, options)
+            said |= options.recorded() | ({"seed": seed} if prompts else {})
+        document = made_by(self.family, self.name, **said)
+        return Pictures(Picture.of(to_image(picture), document) for picture in drawn)
+
+    def _between(self, images: list[Image.Image], space: str, prompt: str, steps: int | None, frames: int) -> Tensor:
+        if space == "noise":
+            fitted = torch.stack([to_float(to_tensor(fit(image, self.family.pixels))) for image in images])
+            return walk.between_noises(self.family, fitted, frames, prompt, steps)
+        tensors = [pad_to(to_float(to_tensor(image)), getattr(self.family, "factor", 8)) for image in images]
+        width, height = images[0].size
+        return walk.between_pictures(self.family, torch.stack(tensors), frames)[:, :, :height, :width]

@@ -1,0 +1,144 @@
+"""Distilling a trained flow into a student of few steps; the same call again resumes. `genctl distill` is this with
+flags."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from genctl import __version__, config, hub
+from genctl.data.pictures import DataConfig, load
+from genctl.devices import device_of
+from genctl.errors import UsageError
+from genctl.families.base import Source
+from genctl.families.conditions.captions import prompt_of
+from genctl.families.distill.settings import (
+    WITHOUT_PICTURES,
+    DistillConfig,
+    Method,
+    asked_of,
+    checked,
+)
+from genctl.families.distill.source import Drawn
+from genctl.families.distill.student import student_of
+from genctl.families.flow.flow import Flow
+from genctl.families.registry import DRAWS
+from genctl.families.saved import load as load_model
+from genctl.nets.fast import keep_memory
+from genctl.training.loop import Report
+from genctl.training.optim import TrainConfig, check
+from genctl.training.run import Run
+from genctl.training.start import Remark, default_preset, facts_of, fit, sources, training_facts
+
+PAIRS, HELD_PAIRS = 4096, 64  # that the teacher draws where no data are given, and for the held-out figures
+
+
+def distill(
+    model: str = DRAWS, steps: int = 1, output: str | Path | None = None, *, method: str | None = None,
+    data: str | Path | None = None, prompts: list[str] | None = None, pairs: int | None = None,
+    init: str | None = None, preset: str | None = None, minutes: float | None = None, updates: int | None = None,
+    settings: Mapping[str, Any] | None = None, seed: int = 0, threads: int | None = None, override: bool = False,
+    device: str = "auto", report: Report = lambda row: None, remark: Remark = lambda line: None,
+) -> Path:  # fmt: skip
+    """Make a student of a trained flow that draws in `steps` steps, and return its model file.
+
+    It learns from `data` (a folder), or without any from its teacher's own pictures of `prompts` (those in the
+    teacher's file). For the rest see `genctl.train`.
+    """
+    document, _ = hub.read_document(hub.resolve(model))
+    method = checked(document, model, method, data, prompts, pairs, init)
+    texts = None if data is not None else asked_of(document, model, prompts)
+    values = settings_of(method, preset or default_preset("distill", device) or "cpu", minutes, updates, settings or {})
+    for section in values:
+        if section not in ("train", "distill", *(("data",) if data else ())):
+            raise UsageError(f"--set section {section}: not one of train, distill")
+    shown = Path(model).stem if hub.path_like(model) else model
+    run = Run(Path(output or Path("runs") / f"{shown}-fast"))
+    run.check()
+    if threads:
+        torch.set_num_threads(threads)
+    train_config = config.build(TrainConfig, values.get("train", {}), "train.")
+    taught = config.build(DistillConfig, values.get("distill", {}), "distill.")
+    check(train_config)
+    teacher, begun = (None if name is None else _prepared(name, device) for name in (model, init))
+    assert isinstance(teacher, Flow)
+    assert begun is None or isinstance(begun, Flow)
+    keep_memory()
+    torch.manual_seed(seed)
+    student = student_of(teacher, method, steps, taught, begun)
+    if method in WITHOUT_PICTURES:
+        pairs = None
+    elif pairs is None and data is None:
+        pairs = PAIRS
+    held_texts: list[str] = []
+    shown_init = Path(init).stem if init and hub.path_like(init) else init
+    document = {
+        "family": student.name, "config": config.to_dict(student.config), "train": config.to_dict(train_config),
+        "seed": seed, "init": shown_init or shown, "data": {"pairs": pairs}, "version": __version__,
+        "teacher": {"name": shown, "sha256": teacher.weights_sha256, "method": method, "steps": steps,
+                    "settings": config.to_dict(taught)},
+    }  # fmt: skip
+    kept = ("data", "prompts", "licence")
+    facts: dict[str, Any] = {key: value for key, value in teacher.info.items() if key in kept}
+    facts |= training_facts(document) | {"teacher": document["teacher"] | {"pairs": pairs}}
+    make: Any = None
+    if data is not None:
+        recorded = teacher.info.get("data", {}).get("settings", {})
+        data_config = config.build(DataConfig, config.merge(recorded, values.get("data", {})), "data.")
+        pictures = load(Path(data), teacher.pixels, data_config, remark)
+        remark(f"data: {pictures.summary} ({data_config.fit} to {teacher.pixels.plain} px)")
+        document["data"] |= config.to_dict(data_config) | {"fingerprint": pictures.fingerprint}
+        facts |= facts_of(student, pictures, Path(data), document)
+        make = functools.partial(sources, student, pictures, Path(data))
+        texts, held_texts = ([prompt_of(teacher, e) for e in pictures.split(held).entries] for held in (False, True))
+    if data is None or pairs is not None:
+        document["data"]["prompts"] = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
+        make = functools.partial(
+            _drawn, teacher, texts or [""], held_texts or texts or [""], pairs, taught, report, remark
+        )
+    return fit(student, make, facts, document, run, train_config, override, report, remark)
+
+
+def _prepared(name: str, device: str) -> Any:
+    model = load_model(name, device_of(device))
+    model.prepare()
+    return model
+
+
+def settings_of(
+    method: str, preset: str, minutes: float | None, updates: int | None, over: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The preset's settings with those of the method, then the length, then what is laid over."""
+    if minutes is not None and updates is not None:
+        raise UsageError("--minutes or --updates, not both")
+    values = config.load_preset("distill", preset)
+    own = values.get(method, {})
+    values = config.merge({key: part for key, part in values.items() if key not in get_args(Method)}, own)
+    if minutes is not None or updates is not None:
+        values["train"] = {**values.get("train", {}), "minutes": minutes, "steps": updates}
+    return config.merge(values, over)
+
+
+def _drawn(
+    teacher: Flow, prompts: list[str], held_out: list[str], pairs: int | None, settings: DistillConfig, report: Report,
+    remark: Remark,
+) -> tuple[Source, Source | None]:  # fmt: skip
+    """Sources of the teacher's own pictures, or of prompts alone. Held out is the noise, and the prompts where a folder
+    has such."""
+    count, begun = pairs or len(prompts), False
+
+    def drawing(done: int, total: int) -> None:
+        nonlocal begun
+        if not begun:
+            remark(f"the teacher draws {total - done:,} pictures first (kept in the cache)")
+        begun = True
+        report({"stage": "teacher draws", "step": done, "of": total})
+
+    made = Drawn(teacher, prompts, count, settings, pairs is not None, "training", drawing)
+    return made, Drawn(teacher, held_out, HELD_PAIRS, settings, False, "held out")

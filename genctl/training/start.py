@@ -1,0 +1,196 @@
+"""Training a family on a folder, from its settings to its model file; the same call again resumes. `genctl train` is
+this with flags."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genctl import __version__, config, files, hub
+from genctl.data.pictures import DataConfig, Pictures, load
+from genctl.devices import device_of
+from genctl.errors import InputError, UsageError
+from genctl.families import registry
+from genctl.families.base import Family, Source
+from genctl.families.conditions.captions import prompt_of
+from genctl.families.saved import kept
+from genctl.nets.fast import keep_memory
+from genctl.training.loop import Report, Trainer
+from genctl.training.optim import TrainConfig, check
+from genctl.training.run import Run
+
+MOST_PROMPTS = 2048  # in a model file
+Remark = Callable[[str], None]
+
+
+def train(
+    data: str | Path, model: str = registry.DRAWS, output: str | Path | None = None, *, preset: str | None = None,
+    minutes: float | None = None, steps: int | None = None, init: str | None = None,
+    settings: Mapping[str, Any] | None = None, seed: int = 0, threads: int | None = None, override: bool = False,
+    device: str = "auto", report: Report = lambda row: None, remark: Remark = lambda line: None,
+) -> Path:  # fmt: skip
+    """Train a family on a folder of pictures and return its model file; called again it resumes, with more `minutes` or
+    `steps` it goes on.
+
+    settings: nested tables over the preset's, as {"train": {"batch": 32}}. report gets the logged figures of each row
+    of metrics.jsonl, remark a line now and then that a person should read. Raises GenctlError; KeyboardInterrupt once
+    the state is saved.
+    """
+    if model not in registry.trainable():
+        raise UsageError(f"--model {model}: not one of {', '.join(registry.trainable())}")
+    values = settings_of(model, preset or default_preset(model, device), minutes, steps, settings or {})
+    run = Run(Path(output or Path("runs") / model))
+    run.check()
+    if threads:
+        torch.set_num_threads(threads)
+    cls: type[Family] = registry.family_class(model)
+    model_config, train_config, data_config = configs(model, values)
+    model_config = cls.settled(model_config)
+    check(train_config)
+    place = device_of(device)
+    _check_buildable(cls, model_config)  # before the data are read, which takes its time
+    keep_memory()
+    pictures = load(Path(data), model_config.pixels, data_config, remark)
+    remark(f"data: {pictures.summary} ({data_config.fit} to {model_config.pixels.plain} px)")
+    model_config = cls.fitted(model_config, pictures)
+    torch.manual_seed(seed)  # of the initial weights
+    family = cls(model_config).to(place)
+    family.prepare_training()
+    document = {
+        "family": model, "config": config.to_dict(model_config), "train": config.to_dict(train_config),
+        "data": config.to_dict(data_config) | {"fingerprint": pictures.fingerprint}, "seed": seed, "init": init,
+        "parts": cls.part_hashes(model_config), "version": __version__,
+    }  # fmt: skip
+    captioned = any(entry.captions or entry.tags for entry in pictures.entries)
+    if "text" in family.can and not captioned:
+        how = "name class folders, put a .txt beside each picture, or a metadata.jsonl"
+        remark(f"genctl: {data}: no captions, so the model will not know any prompt; {how}")
+    begin = functools.partial(initialise, family, init, place, remark) if init else None
+    facts = facts_of(family, pictures, Path(data), document)
+    made = functools.partial(sources, family, pictures, Path(data))
+    return fit(family, made, facts, document, run, train_config, override, report, remark, begin)
+
+
+def default_preset(family: str, device: str) -> str | None:
+    """gpu where there is one, else cpu; None for a family without presets, whose configuration's defaults count."""
+    known = config.presets(family)
+    wanted = "cpu" if device_of(device).type == "cpu" else "gpu"
+    return wanted if wanted in known else "cpu" if "cpu" in known else None
+
+
+def settings_of(
+    family: str, preset: str | None, minutes: float | None, steps: int | None, over: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings: preset, then the length, then what is laid over. Raises UsageError for an unknown section."""
+    values = config.load_preset(family, preset) if preset else {}
+    if minutes is not None and steps is not None:
+        raise UsageError("--minutes or --steps, not both")
+    if minutes is not None or steps is not None:
+        values["train"] = {**values.get("train", {}), "minutes": minutes, "steps": steps}
+    values = config.merge(values, over)
+    for section in values:
+        if section not in ("model", "train", "data"):
+            raise UsageError(f"--set section {section}: not one of model, train, data")
+    return values
+
+
+def configs(family: str, values: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """The model's, the trainer's and the data's configuration. Raises UsageError that names a wrong setting."""
+    return (
+        config.build(registry.family_class(family).Config, values.get("model", {}), "model."),
+        config.build(TrainConfig, values.get("train", {}), "train."),
+        config.build(DataConfig, values.get("data", {}), "data."),
+    )
+
+
+def sources(family: Family, pictures: Pictures, data: Path) -> tuple[Source, Source | None]:
+    """Training and held-out pictures as the model wants them. Raises InputError where nothing is left to train on."""
+    training, held = pictures.split(False), pictures.split(True)
+    if not len(training):
+        raise InputError(f"{data}: every picture is held out; nothing is left to train on")
+    return family.source(training, family.device), family.source(held, family.device) if len(held) else None
+
+
+def fit(
+    family: Family, sources: Callable[[], tuple[Source, Source | None]], facts: dict[str, Any],
+    document: dict[str, Any], run: Run, train_config: TrainConfig, override: bool, report: Report, remark: Remark,
+    begin: Callable[[], None] | None = None,
+) -> Path:  # fmt: skip
+    """Train the model in its run folder, or go on; `begin` is called before the first step of a new run. `document` is
+    what a run is told apart by, `facts` what the model file says of its training."""
+    with run.locked():
+        resumed = run.begin(document, override)
+        if begin and not resumed:
+            begin()
+        source, held_out = sources()
+        trainer = Trainer(family, source, held_out, run, train_config, document["seed"], remark)
+        if resumed:
+            trainer.resume()
+            remark(f"resuming {run.folder} at step {trainer.step}")
+        remark(_plan(family, trainer.autocast, train_config))
+        trainer.train(lambda: facts, report)
+    verb = "sample" if "sample" in family.can else "encode PICTURE"
+    prompt = ' --prompt "..."' if facts.get("prompts") else ' --class "..."' * ("class" in family.can)
+    remark(f"done: {run.model}; try: genctl {verb} --model {run.folder}{prompt}")
+    return run.model
+
+
+def _check_buildable(cls: type[Family], model_config: Any) -> None:
+    """Raises UsageError for a configuration of which no network can be made."""
+    try:
+        with torch.device("meta"):
+            cls(model_config).prepare_training()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def initialise(family: Family, name: str, device: Any, remark: Remark) -> None:
+    """Start from another model's weights: tensors of the same name and shape are taken, and their share is said."""
+    path = hub.resolve(name)
+    document, _ = hub.read_document(path)
+    if document.get("family") != family.name:
+        raise UsageError(f"--init {name}: a model of family {document.get('family')}, not {family.name}")
+    tensors, _ = files.load_tensors(path)
+    own = kept(family, family.state_dict())
+    fitting = {key: value for key, value in tensors.items() if key in own and own[key].shape == value.shape}
+    if not fitting:
+        raise UsageError(f"--init {name}: none of its tensors fits this configuration")
+    family.load_state_dict({key: value.to(device).float() for key, value in fitting.items()}, strict=False)
+    share = f"{len(fitting)} of {len(own)} tensors"
+    if 2 * len(fitting) < len(own):
+        remark(f"genctl: --init {name}: only {share} fit this configuration; all others begin at random")
+    else:
+        remark(f"from {name}: {share}")
+
+
+def _plan(family: Family, autocast: Any, train_config: TrainConfig) -> str:
+    """What runs where, once."""
+    count = sum(p.numel() for module in family.phases().values() for p in module.parameters())
+    dtype = "bf16 autocast" if autocast._enabled else "fp32"
+    bound = f"{train_config.minutes} minutes" if train_config.minutes else f"{train_config.steps} steps"
+    return f"{family.name}: {count / 1e6:.1f} M trained parameters on {family.device}, {dtype}, {bound}"
+
+
+def training_facts(document: dict[str, Any]) -> dict[str, Any]:
+    return {"training": {"settings": document["train"], "seed": document["seed"], "init": document["init"]}}
+
+
+def facts_of(family: Family, pictures: Pictures, folder: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """What the model file records of its training, beside steps and minutes. A text-to-image model names the prompts
+    that it was trained on, MOST_PROMPTS at most: to look up what to ask for, and to distill it without the data."""
+    licence = folder / "ATTRIBUTION.md"
+    text = licence.read_text(encoding="utf-8") if licence.exists() else ""
+    settings = {field.name: document["data"][field.name] for field in fields(DataConfig)}
+    data = {"pictures": len(pictures), "fingerprint": pictures.fingerprint, "settings": settings, "attribution": text}
+    facts = training_facts(document) | {"data": data}
+    if "text" in family.can:
+        said = (prompt_of(family, entry) for entry in pictures.split(False).entries)
+        prompts = list(dict.fromkeys(filter(None, said)))
+        count = min(len(prompts), MOST_PROMPTS)
+        facts["prompts"] = [prompts[index * len(prompts) // count] for index in range(count)]
+    return facts
