@@ -56,7 +56,8 @@ def job_of(cell: Cell, documents: Documents) -> Job:
 
 def product(axes: dict[str, list[Any]]) -> Plan:
     """Every combination of the values of each axis, the last axis running fastest. Of two axes or more with several
-    values the last is a sheet's columns; one alone labels its pictures, but for seeds, which need none."""
+    values the last ones are a sheet's columns, as many of them as bring it nearest to a square; one alone labels its
+    pictures, but for seeds, which need no label."""
     total = 1
     for values in axes.values():
         total *= len(values)
@@ -74,9 +75,14 @@ def product(axes: dict[str, list[Any]]) -> Plan:
             columns = total if total <= 8 else layout.columns
             layout = Layout(columns, -(-total // columns), cell_labels=tuple(one))
         return Plan(cells, layout, swept)
-    *outer, last = named.values()
-    rows = tuple(", ".join(labels) for labels in itertools.product(*outer))
-    return Plan(cells, Layout(len(last), len(rows), rows, tuple(last)), swept)
+    texts = list(named.values())
+    cuts = [(_crossed(texts[:place]), _crossed(texts[place:])) for place in range(len(texts) - 1, 0, -1)]
+    down, across = min(cuts, key=lambda cut: abs(len(cut[0]) - len(cut[1])))
+    return Plan(cells, Layout(len(across), len(down), down, across), swept)
+
+
+def _crossed(labels: list[list[str]]) -> tuple[str, ...]:
+    return tuple(", ".join(texts) for texts in itertools.product(*labels))
 
 
 def label(name: str, value: Any) -> str:

@@ -131,8 +131,8 @@ def fill(template: str, result: Result) -> str:
 def _formatted(template: str, name: str, value: Any, spec: str) -> str:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     try:
-        if number and re.fullmatch(r"[0-9.,+<>=^_ ]{0,8}[defgxob%]?", spec):
-            return safe(format(value, spec or ("g" if isinstance(value, float) else "")))
+        if number and re.fullmatch(r"[+<>=^ ]{0,2}0?[0-9]{0,3}(\.[0-9]{1,2})?[defgxob%]?", spec):
+            return format(value, spec or ("g" if isinstance(value, float) else "")).strip()
         if spec:
             raise ValueError
     except ValueError:

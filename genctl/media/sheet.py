@@ -37,27 +37,36 @@ def square(count: int) -> Layout:
     return Layout(columns, math.ceil(count / columns))
 
 
-def measured(layout: Layout, cell: tuple[int, int]) -> tuple[tuple[int, int], int, int, int]:
-    """The sheet's size for pictures of at most `cell` pixels, the space left for row labels, above the columns, and
-    above each picture."""
-    height = font_size(cell) * 5 // 4
-    left = top = above = 0
-    if layout.row_labels:
-        widths = [
-            width_of(line, cell) for label in layout.row_labels for line in lines_of(label, cell, WIDEST * height)
-        ]
-        left = max(widths) + height
-    column_lines = [len(lines_of(label, cell, cell[0])) for label in layout.column_labels]
-    cell_lines = [len(lines_of(label, cell, cell[0])) for label in layout.cell_labels]
-    top = max(column_lines, default=0) * height
-    above = max(cell_lines, default=0) * height
+@dataclass(frozen=True)
+class Measure:
+    """A sheet in pixels: its size, the margin around, the space of row labels, above the columns, above each cell."""
+
+    size: tuple[int, int]
+    margin: int
+    left: int
+    top: int
+    above: int
+    line: int  # height of a label's line
+
+
+def measured(layout: Layout, cell: tuple[int, int]) -> Measure:
+    """What a sheet of pictures of at most `cell` pixels takes."""
+    line = font_size(cell) * 5 // 4
+    margin = line // 2 if layout.labelled else 0
+    rows = [text for label in layout.row_labels for text in lines_of(label, cell, WIDEST * line)]
+    left = max(width_of(text, cell) for text in rows) + line if rows else 0
+    top, above = (
+        line * max((len(lines_of(label, cell, cell[0])) for label in labels), default=0)
+        for labels in (layout.column_labels, layout.cell_labels)
+    )
     width = left + layout.columns * (cell[0] + GAP) - GAP
-    return (width, top + layout.rows * (cell[1] + above + GAP) - GAP), left, top, above
+    height = top + layout.rows * (cell[1] + above + GAP) - GAP
+    return Measure((width + 2 * margin, height + 2 * margin), margin, left, top, above, line)
 
 
 def refuse(form: str, count: int, layout: Layout, cell: tuple[int, int]) -> None:
     """Raise UsageError for a sheet beyond the memory, or beyond what its format can hold; before any work."""
-    size, *_ = measured(layout, cell)
+    size = measured(layout, cell).size
     if size[0] * size[1] > MOST_SHEET:
         what = f"{count:,} pictures on one sheet are {size[0] * size[1] / 1e6:,.0f} megapixels"
         most = MOST_SHEET // 1_000_000
@@ -69,22 +78,22 @@ def compose(pictures: list[Image.Image], layout: Layout) -> Image.Image:
     """The pictures in reading order on white. Smaller ones are enlarged by a whole factor where that fills the cell of
     the largest, else they stand in its middle."""
     cell = (max(one.width for one in pictures), max(one.height for one in pictures))
-    size, left, top, above = measured(layout, cell)
-    sheet = Image.new("RGB", size, "white")
-    pen, height = ImageDraw.Draw(sheet), font_size(cell) * 5 // 4
-    for column, label in enumerate(layout.column_labels):
-        _write(pen, label, left + column * (cell[0] + GAP), 0, cell, cell[0])
-    for row, label in enumerate(layout.row_labels):
-        lines = len(lines_of(label, cell, WIDEST * height))
-        y = top + row * (cell[1] + above + GAP) + above + max(0, (cell[1] - lines * height) // 2)
-        _write(pen, label, 0, y, cell, WIDEST * height)
+    to = measured(layout, cell)
+    sheet = Image.new("RGB", to.size, "white")
+    pen = ImageDraw.Draw(sheet)
     for index, picture in enumerate(pictures):
         row, column = divmod(index, layout.columns)
-        x, y = left + column * (cell[0] + GAP), top + row * (cell[1] + above + GAP)
+        x = to.margin + to.left + column * (cell[0] + GAP)
+        y = to.margin + to.top + row * (cell[1] + to.above + GAP)
+        if layout.column_labels and row == 0:
+            _write(pen, layout.column_labels[column], x, to.margin, cell, cell[0], centre=True)
+        if layout.row_labels and column == 0:
+            lines = len(lines_of(layout.row_labels[row], cell, WIDEST * to.line))
+            _write(pen, layout.row_labels[row], to.margin, y + (cell[1] - lines * to.line) // 2, cell, WIDEST * to.line)
         if layout.cell_labels:
-            _write(pen, layout.cell_labels[index], x, y, cell, cell[0])
+            _write(pen, layout.cell_labels[index], x, y, cell, cell[0], centre=True)
         fitted = _enlarged(picture, cell)
-        sheet.paste(fitted, (x + (cell[0] - fitted.width) // 2, y + above + (cell[1] - fitted.height) // 2))
+        sheet.paste(fitted, (x + (cell[0] - fitted.width) // 2, y + to.above + (cell[1] - fitted.height) // 2))
     return sheet
 
 
@@ -127,6 +136,9 @@ def lines_of(text: str, cell: tuple[int, int], most: int) -> list[str]:
     return lines or [""]
 
 
-def _write(pen: ImageDraw.ImageDraw, text: str, x: int, y: int, cell: tuple[int, int], most: int) -> None:
+def _write(
+    pen: ImageDraw.ImageDraw, text: str, x: int, y: int, cell: tuple[int, int], most: int, centre: bool = False
+) -> None:
     for number, line in enumerate(lines_of(text, cell, most)):
-        pen.text((x, y + number * (font_size(cell) * 5 // 4)), line, fill=INK, font=_font(cell))
+        inset = (most - width_of(line, cell)) // 2 if centre else 0
+        pen.text((x + inset, y + number * (font_size(cell) * 5 // 4)), line, fill=INK, font=_font(cell))

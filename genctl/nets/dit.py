@@ -93,14 +93,21 @@ def embedded(embeddings: nn.ModuleList, scalars: Tensor | None) -> Tensor | floa
     return torch.stack([embed(scalars[:, i]) for i, embed in enumerate(embeddings)]).sum(0)
 
 
-def rotary(shape: tuple[int, ...], depth: int, device: torch.device | None = None) -> Tensor:
+def rotary(
+    shape: tuple[int, ...], depth: int, device: torch.device | None = None, trained: tuple[int, ...] | None = None
+) -> Tensor:
     """RoPE's angles as cosines and sines [2, N, depth] for a grid of `shape`: each axis turns its share of the head.
+    Where the network was `trained` on another grid, places are squeezed into that one's range (position interpolation,
+    arXiv:2306.15595): a picture then holds one thing, stretched, where places beyond the range would begin another.
 
     depth must be even; the rotated pairs are (i, i + depth / 2).
     """
     pairs = depth // 2 // len(shape)
     frequencies = 100.0 ** (-torch.arange(pairs, device=device) / pairs)
-    axes = torch.meshgrid(*(torch.arange(size, device=device) for size in shape), indexing="ij")
+    places = [torch.arange(size, device=device) for size in shape]
+    if trained is not None and trained != shape:
+        places = [place * (known / size) for place, known, size in zip(places, trained, shape, strict=True)]
+    axes = torch.meshgrid(*places, indexing="ij")
     angles = torch.cat([axis.flatten()[:, None] * frequencies for axis in axes], -1)  # [N, depth / 2]
     spare = depth // 2 - angles.shape[-1]
     angles = F.pad(angles, (0, spare)) if spare else angles

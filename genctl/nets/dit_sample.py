@@ -84,13 +84,13 @@ class Loop:
 
     states [R, L, T], present [R, L], pooled [R, T] are the conditions of R = B rows, or of R = 2 B (the conditional
     ones, then the unconditional ones); None for a net without text. times: [K] evaluation times, scalars: [K, S] what
-    the net is conditioned on at each.
+    the net is conditioned on at each; trained: the grid that it was trained on, where that is another.
     """
 
     def __init__(
         self, net: DiT, packed: Packed, dtype: torch.dtype, shape: tuple[int, ...], times: Tensor,
         states: Tensor | None = None, present: Tensor | None = None, pooled: Tensor | None = None,
-        scalars: Tensor | None = None,
+        scalars: Tensor | None = None, trained: tuple[int, ...] | None = None,
     ) -> None:  # fmt: skip
         config = net.config
         self.net, self.packed, self.dtype = net, packed, dtype
@@ -101,7 +101,7 @@ class Loop:
         given = None if scalars is None else scalars.to(device, torch.float32)
         self.modulations = self._modulations(times.to(device), pooled, present, given)
         if self.grid not in packed.tables:
-            table = rotary(self.grid, config.width // config.heads, device)  # [2, N, d]
+            table = rotary(self.grid, config.width // config.heads, device, trained)  # [2, N, d]
             packed.tables[self.grid] = [self._fold(p.block, table) for p in packed.blocks]
         self.tables = packed.tables[self.grid]
         self.keys = None if states is None or present is None else self._text_buffers(states, present)

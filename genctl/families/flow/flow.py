@@ -124,5 +124,6 @@ class Flow(FlowModel):
         if low is not None and options is not None and options.cfg is not None and not low <= options.cfg <= high:
             lines.append(f"this student was distilled for --cfg {low:g} to {high:g}; {options.cfg:g} is a guess")
         if request.size is not None and request.size != self.pixels:
-            lines.append(f"trained on pictures of {self.pixels}; {request.size} is a guess")
+            what = "things are stretched to fill it and edges are worse, the more the sizes differ"
+            lines.append(f"trained on pictures of {self.pixels}; at {request.size} {what}")
         return lines

@@ -146,7 +146,8 @@ class FlowModel(Conditional):
             if packed:
                 self.packed[dtype] = blocks
         states, present, pooled = conditions or (None, None, None)
-        loop = Loop(self.net, blocks, dtype, shape, evaluations, states, present, pooled, scalars)
+        trained = self.net.grid(torch.empty(1, *self.shape, device="meta"))
+        loop = Loop(self.net, blocks, dtype, shape, evaluations, states, present, pooled, scalars, trained)
         if self.device.type != "cuda" or not packed:
             return loop
         key = (dtype, shape, loop.rows)
