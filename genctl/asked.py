@@ -28,8 +28,9 @@ class Asked(Options):
     image: Any = option(None, "Vary this one instead of starting from noise.", panel=PICTURE, restored=False)
     mask: Any = option(None, "Redraw where this is white, keep where black.", panel=PICTURE, restored=False)
     strength: float | None = option(
-        None, "How far: 1 = anew (default .6; with --mask 1).", panel=PICTURE, low=0.01, high=1
-    )
+        None, "How far: 1 = anew (default .6; with --mask 1).", panel=PICTURE, low=0.01, high=1,
+        aliases=("denoising_strength", "denoise"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,12 +96,12 @@ def build(model: str, document: Document, given: Mapping[str, Any]) -> tuple[Ask
     asked: dict[str, Any] = {}
     options: dict[str, Any] = {}
     for key, value in sided(given).items():
-        if key in shared:
-            asked[shared[key].name] = value
-        elif key in own:
-            options[own[key].name] = value
-        else:
+        known, into = (shared, asked) if key in shared else (own, options)
+        if key not in known:
             raise UsageError(_unknown(key, model, document, [*shared, *own]))
+        if known[key].name in into:
+            raise UsageError(f"{known[key].flags[0]} is given twice, once as {key!r}")
+        into[known[key].name] = value
     made = Asked(**asked), kind(**options)
     _check(model, document, *made)
     return made
@@ -168,3 +169,11 @@ def size_of(job: Job, picture: Size | None = None) -> Size:
         return job.asked.size or trained
     scale = (trained.area / picture.area) ** 0.5
     return Size(max(1, round(picture.width * scale)), max(1, round(picture.height * scale))).nearest(step)
+
+
+def keywords() -> dict[str, Any]:
+    """The options of all kinds by everything that a JSON line may call them."""
+    found = dict(by_keyword(Asked))
+    for kind in registry.kinds():
+        found |= {key: about for key, about in by_keyword(kind).items() if key not in found}
+    return found

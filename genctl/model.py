@@ -25,6 +25,7 @@ from genctl.families import walk
 from genctl.families.base import Family
 from genctl.media.names import format_of
 from genctl.media.pictures import fit, pad_to, to_float, to_image, to_tensor
+from genctl.media.sheet import compose, document_of, square
 from genctl.nets.lpips import psnr
 from genctl.seeds import fresh_seed
 
@@ -60,8 +61,6 @@ class Pictures(list[Picture]):
 
     def sheet(self) -> Image.Image:
         """All on one sheet, as near to a square as it gets."""
-        from genctl.media.sheet import compose, square
-
         return compose([*self], square(len(self)))
 
     def save(self, path: str | Path, milliseconds: int = 80) -> None:
@@ -73,7 +72,9 @@ class Pictures(list[Picture]):
         if form in ("gif", "webp"):
             write_whole(Path(path), encode_animation([*self], form, milliseconds, document))
         else:
-            write_whole(Path(path), encode_picture(self.sheet(), form, None))
+            documents = [picture.document for picture in self]
+            said = document if len(self) == 1 else document_of(documents, square(len(self)))
+            write_whole(Path(path), encode_picture(self.sheet(), form, said))
 
     def _repr_png_(self) -> bytes | None:
         from genctl.media.write import encode_picture

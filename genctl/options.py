@@ -52,15 +52,17 @@ class Option:
     @property
     def wants(self) -> str:
         """What a value must be."""
-        if self.kind in ("int", "float"):
-            ends = {(True, True): f" from {self.low:g} to {self.high:g}" if self.low is not None else "",
-                    (True, False): f" of {self.low:g} or more" if self.low is not None else ""}  # fmt: skip
-            within = ends.get((self.low is not None, self.high is not None), "")
-            return ("a whole number" if self.kind == "int" else "a finite number") + within
-        fixed = {"flag": "true or false", "span": f"LOW,HIGH from {self.low:g} to {self.high:g}" if self.low is not None
-                 else "LOW,HIGH", "weighted": "a text and its weight, such as hat:0.5", "text": "a text",
-                 "size": "a size such as 128 or 192x128 (width x height)"}  # fmt: skip
-        return fixed.get(self.kind, "") or f"one of {', '.join(self.choices)}"
+        within = "" if self.low is None else f" of {self.low:g} or more" if self.high is None else self.between
+        kinds = {
+            "int": f"a whole number{within}", "float": f"a finite number{within}", "span": f"LOW,HIGH{within}",
+            "flag": "true or false", "text": "a text", "weighted": "a text and its weight, such as hat:0.5",
+            "size": "a size such as 128 or 192x128 (width x height)", "choice": f"one of {', '.join(self.choices)}",
+        }  # fmt: skip
+        return kinds[self.kind]
+
+    @property
+    def between(self) -> str:
+        return f" from {self.low:g} to {self.high:g}"
 
     def check(self, value: Any) -> Any:
         """The value in its usual form. Raises ValueError that says what is wanted."""
@@ -138,9 +140,10 @@ def _weighted(option: Option, value: Any) -> Weighted | None:
 
 
 def _choice(option: Option, value: Any) -> str | None:
-    if not isinstance(value, str) or value in option.choices:
-        return value if isinstance(value, str) else None
-    return option.synonyms.get(value.lower().replace(" ", "_"))
+    if not isinstance(value, str):
+        return None
+    name = value.lower().replace(" ", "_")
+    return name if name in option.choices else option.synonyms.get(name)
 
 
 def _size(option: Option, value: Any) -> Size | None:

@@ -63,6 +63,12 @@ class Size:
         """The nearest size whose sides are multiples of `step`."""
         return replace(self, **{name: max(1, round(getattr(self, name) / step)) * step for name in ("width", "height")})
 
+    def check(self, step: int, why: str) -> None:
+        """Raise UsageError, with the nearest size that works, where a side is no multiple of `step`."""
+        if not self.divides(step):
+            near = self.nearest(step)
+            raise UsageError(f"{self.plain} pixels do not divide by {step}, {why}; {near.plain} would")
+
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
 

@@ -16,6 +16,7 @@ from genctl.data.pictures import DataConfig, load
 from genctl.diffusion.path import PATHS
 from genctl.diffusion.solve import SOLVERS
 from genctl.diffusion.time import grid
+from genctl.families.flow.options import FlowOptions
 from genctl.families.saved import load as load_model
 from genctl.metrics.samples import distances, draw_like
 
@@ -38,8 +39,8 @@ def main() -> None:
     for solver in arguments.solvers:
         cells = []
         for steps in arguments.steps:
-            request = {"solver": solver, "steps": steps}
-            made = draw_like(model, training, arguments.count, request, lambda done, total: None)
+            options = FlowOptions(solver=solver, steps=steps)
+            made = draw_like(model, training, arguments.count, options, lambda done, total: None)
             found = distances(model, made, pictures)
             evaluations = len(SOLVERS[solver].evaluations(grid(steps), PATHS["linear"]))
             cells.append(f"{found['frechet']:.1f} / {found['kernel_x1000']:.1f} ({evaluations})")

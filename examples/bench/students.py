@@ -22,12 +22,14 @@ import torch
 from genctl.config import build
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.families.base import Request
+from genctl.families.conditions.captions import prompt_of
 from genctl.families.flow.flow import Flow
+from genctl.families.flow.options import FlowOptions
 from genctl.families.saved import load as load_model
 from genctl.metrics.evaluate import pairs
 from genctl.metrics.features import extractor, features_of, real_features
 from genctl.metrics.retrieval import build_gallery, ranks, summary
-from genctl.metrics.samples import distances, draw, prompt_of
+from genctl.metrics.samples import distances, draw
 
 
 class Judge:
@@ -42,8 +44,8 @@ class Judge:
         self.gallery = build_gallery(real, [e.concept for e in entries], [e.style for e in entries])
         self.chosen = [entry for group in pairs(entries, most).values() for entry in group]
 
-    def __call__(self, model: Flow, far: bool, **request: Any) -> dict[str, float]:
-        made = draw(model, [prompt_of(model, entry) for entry in self.chosen], request)
+    def __call__(self, model: Flow, far: bool, **options: Any) -> dict[str, float]:
+        made = draw(model, [prompt_of(model, entry) for entry in self.chosen], FlowOptions(**options))
         features = features_of(self.net, made)
         concepts, styles = [e.concept for e in self.chosen], [e.style for e in self.chosen]
         found = summary(ranks(self.gallery, features, concepts, styles))
@@ -63,7 +65,7 @@ def seconds(models: dict[str, Flow], rows: list[Row], rounds: int = 12) -> dict[
         for seed in range(rounds):
             for name, steps in rows:
                 begin = time.perf_counter()
-                models[name].drawn(Request(seeds=[seed], prompts=["cat"], steps=steps))
+                models[name].drawn(Request([seed], ["cat"], FlowOptions(steps=steps)))
                 times[name, steps].append(time.perf_counter() - begin)
     return {row: median(taken[2:]) for row, taken in times.items()}
 
@@ -99,7 +101,7 @@ def main() -> None:
         print(f"\n| guidance | {' | '.join(f'{name}, {steps} steps' for name, steps in curves)} |")
         print(f"| --- |{' --- |' * len(curves)}", flush=True)
         for scale in (1.0, 2.0, 4.0, 6.0, 8.0):
-            at_scale = [judge(models[name], False, steps=steps, guidance_scale=scale) for name, steps in curves]
+            at_scale = [judge(models[name], False, steps=steps, cfg=scale) for name, steps in curves]
             cells = (f"{100 * one['top1']:.1f} / {100 * one['top5']:.1f}" for one in at_scale)
             print(f"| {scale:g} | {' | '.join(cells)} |", flush=True)
 

@@ -24,6 +24,7 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from torch import Tensor
 
 from genctl.data.pictures import DataConfig, Pictures, load
+from genctl.families.flow.options import FlowOptions
 from genctl.families.saved import load as load_model
 from genctl.metrics.samples import distances, draw_like
 
@@ -114,8 +115,8 @@ def main() -> None:
     ]
     subprocess.run(command, check=True)
     ours = load_model(str(arguments.run))
-    request = {"steps": arguments.steps, "solver": "euler"}
-    made = draw_like(ours, training, arguments.count, request, lambda done, total: None)
+    options = FlowOptions(steps=arguments.steps, solver="euler")
+    made = draw_like(ours, training, arguments.count, options, lambda done, total: None)
     rows = {"genctl rf": (sum(p.numel() for p in ours.net.parameters()), distances(ours, made, compared))}
     for rate in arguments.rates:
         net = peer(arguments.pixels)

@@ -12,13 +12,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
-from torch import Tensor
+from PIL import Image
 
-from genctl.families.base import Family, Request, load
-from genctl.families.walk import between_noises, between_pictures
-from genctl.media.pictures import read_picture, to_float, to_tensor
-from genctl.media.write import grid, write_picture
+import genctl
+from genctl.media.sheet import Layout, compose
+from genctl.media.write import write_picture
 
 PROMPTS = (
     "cat",
@@ -36,44 +34,38 @@ STUDENTS = (("ldm", 20), ("ldm-fast", 4), ("ldm-fast", 2), ("ldm-fast", 1), ("ld
 CAT, DOG, COLUMNS = "3d/1f431.webp", "3d/1f436.webp", 7
 
 
-def gallery(model: Family) -> Tensor:
-    prompts = [prompt for prompt in PROMPTS for _ in range(SEEDS)]
-    pictures = drawn(model, seeds=list(range(1, SEEDS + 1)) * len(PROMPTS), prompts=prompts)
-    return pictures.view(len(PROMPTS), SEEDS, *pictures.shape[1:]).transpose(0, 1).flatten(0, 1)
+def gallery(model: genctl.Model) -> list[Image.Image]:
+    """A row a seed."""
+    return [picture for seed in range(1, SEEDS + 1) for picture in model.draw(PROMPTS, seed=seed, cfg=4)]
 
 
-def changes(model: Family, data: Path) -> Tensor:
+def changes(model: genctl.Model, data: Path) -> list[Image.Image]:
     """Four rows of seven: walk between codes, walk through noise, variation by strength, the upper half redrawn."""
-    cat, dog = (to_float(to_tensor(read_picture((data / name).read_bytes(), name))) for name in (CAT, DOG))
-    ends = torch.stack([cat, dog])
+    cat, dog = (Image.open(data / name).convert("RGB") for name in (CAT, DOG))
     strengths = [index / COLUMNS for index in range(1, COLUMNS)]
-    varied = [drawn(model, seeds=[0], prompts=["dog face"], image=cat, strength=share) for share in strengths]
-    mask = torch.zeros(1, model.pixels, model.pixels)
-    mask[:, : model.pixels // 2] = 1
-    redrawn = drawn(
-        model, seeds=list(range(COLUMNS - 1)), prompts=["rabbit face"] * (COLUMNS - 1), image=cat, mask=mask
-    )
-    rows = [between_pictures(model, ends, COLUMNS), between_noises(model, ends, COLUMNS), cat[None], *varied]
-    return torch.cat([*rows, cat[None], redrawn])
+    varied = [model.draw("dog face", seed=0, cfg=4, image=cat, strength=share)[0] for share in strengths]
+    mask = Image.new("L", cat.size, 0)
+    mask.paste(255, (0, 0, cat.width, cat.height // 2))
+    redrawn = model.draw("rabbit face", n=COLUMNS - 1, seed=0, cfg=4, image=cat, mask=mask)
+    walks = [model.interpolate(cat, dog, frames=COLUMNS, space=space) for space in ("code", "noise")]
+    return [*walks[0], *walks[1], cat, *varied, cat, *redrawn]
 
 
-def students() -> Tensor:
-    models = {name: load(name) for name, _ in STUDENTS}
-    asked = {"seeds": [1] * len(PROMPTS), "prompts": [*PROMPTS]}
-    return torch.cat([drawn(models[name], steps=steps, **asked) for name, steps in STUDENTS])
+def students() -> list[Image.Image]:
+    models = {name: genctl.load(name) for name, _ in STUDENTS}
+    return [picture for name, steps in STUDENTS for picture in models[name].draw(PROMPTS, seed=1, cfg=4, steps=steps)]
 
 
-def drawn(model: Family, **request: object) -> Tensor:
-    parts = model.sample(Request(guidance_scale=4.0, **request))  # type: ignore[arg-type]
-    return torch.cat([part.pictures for part in parts if part.final])
+def sheet(pictures: list[Image.Image], columns: int, path: Path) -> None:
+    write_picture(path, compose(pictures, Layout(columns, len(pictures) // columns)))
 
 
 def main() -> None:
     folder, data = (Path(argument) for argument in sys.argv[1:3])
-    model = load("ldm")
-    write_picture(folder / "gallery.png", grid(gallery(model), columns=len(PROMPTS)))
-    write_picture(folder / "changes.png", grid(changes(model, data), columns=COLUMNS))
-    write_picture(folder / "students.png", grid(students(), columns=len(PROMPTS)))
+    model = genctl.load("ldm")
+    sheet(gallery(model), len(PROMPTS), folder / "gallery.png")
+    sheet(changes(model, data), COLUMNS, folder / "changes.png")
+    sheet(students(), len(PROMPTS), folder / "students.png")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def encode(
 
     shared.one_stdout(output, as_json)
     if space is not None:
-        shared.one_of("--space", space, shared.SPACES)
+        shared.one_of("--space", space, registry.SPACES)
     shared.require(model, "encode")
     if output not in (None, "-") and Path(str(output)).suffix != CODES and not str(output).endswith("/"):
         raise UsageError(f"-o {output}: codes end in {CODES}; give such a name, a folder/, or -")

@@ -62,7 +62,7 @@ def interpolate(
     if bool(ends) == (seeds is not None) or (prompts and not ends):
         raise UsageError("give pictures (a.png b.png), --prompts cat dog, or --seeds 1,2: one of the three")
     if space is not None:
-        shared.one_of("--space", space, shared.SPACES)
+        shared.one_of("--space", space, registry.SPACES)
     given = {name: values[0] for name, values in asked.items()}
     _refuse_unused(context, bool(pictures), prompts, output)
     shared.one_stdout(output, as_json)

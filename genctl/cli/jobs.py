@@ -7,20 +7,18 @@ import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from genctl.asked import Asked, Job, build, sided
+from genctl.asked import Asked, Job, build, keywords, sided
 from genctl.cli import shared
 from genctl.errors import GenctlError, InputError, UsageError
 from genctl.families import registry
-from genctl.media.sheet import Layout, square
-from genctl.options import MOST_SEED, by_keyword, declared, plain
+from genctl.media.sheet import CELLS, Layout, square
+from genctl.options import MOST_SEED, declared, plain
 from genctl.seeds import MOST
 
-CELLS = "pictures"  # of a sheet's provenance: what each of its pictures has of its own
-LABELS = ("row_labels", "column_labels", "cell_labels")  # of a sheet
 Cell = dict[str, Any]  # one picture's settings by name: `model`, `seed` and those of `build`
 
 
@@ -33,7 +31,17 @@ class Plan:
     swept: list[str] = field(default_factory=list)  # of each cell, what tells it from the others; or nothing
 
     def jobs(self, documents: Documents) -> list[Job]:
-        return [job_of(cell, documents) for cell in self.cells]
+        """A job a cell; what cells that differ in seed alone are asked for is checked once."""
+        known: dict[Any, Job] = {}
+        jobs = []
+        for cell in self.cells:
+            key = tuple(item for item in cell.items() if item[0] != "seed")
+            try:
+                job = known[key] if key in known else known.setdefault(key, job_of(cell, documents))
+            except TypeError:  # a JSON line's list
+                job = job_of(cell, documents)
+            jobs.append(replace(job, seed=cell["seed"]))
+        return jobs
 
 
 class Documents:
@@ -169,7 +177,12 @@ def _line_cells(
     if "line" in row:
         row = {"class_name" if "class" in documents.of(models[0])["can"] else "prompt": row["line"]}
     known = keywords()
-    own = {known[key].name if key in known else key: [value] for key, value in sided(row).items()}
+    own: dict[str, list[Any]] = {}
+    for key, value in sided(row).items():
+        name = known[key].name if key in known else key
+        if name in own:
+            raise UsageError(f"{known[key].flags[0]} is given twice, once as {key!r}")
+        own[name] = [value]
     cells = product(axes | own | {"model": models, "seed": [start + index for index in range(copies)]}).cells
     for cell in cells[::copies]:
         job_of(cell, documents)
@@ -182,7 +195,9 @@ def _line_label(cell: Cell, axes: dict[str, list[Any]]) -> str:
 
 
 # what made a picture -------------------------------------------------------------------------------------------------
-def like_plan(path: Path, axes: dict[str, list[Any]], seeds: dict[str, list[Any]]) -> tuple[dict[str, Any], Plan]:
+def like_plan(
+    path: Path, axes: dict[str, list[Any]], seeds: dict[str, list[Any]], count: int = 1
+) -> tuple[dict[str, Any], Plan]:
     """What the picture at `path` says of itself, and the plan that repeats it; what was given on the command line wins,
     axes and seeds. Raises InputError where it does not say enough, or says what cannot be."""
     from genctl.media.provenance import read_provenance
@@ -203,7 +218,14 @@ def like_plan(path: Path, axes: dict[str, list[Any]], seeds: dict[str, list[Any]
         if document.get(name) and name not in axes:
             raise InputError(f"{path}: was made with {what}, which it does not hold; give it with --{name}")
     if rows is None:
-        return document, product(_restored(path, document) | axes | seeds)
+        restored = _restored(path, document)
+        first = restored["seed"][0]
+        seeds = seeds or {"seed": [first + index for index in range(count)]}
+        return document, product(restored | axes | seeds)
+    if count > 1 and not seeds:
+        raise UsageError(
+            f"-n {count}: {path} is a sheet of {document.get('count')} pictures; give --seed too, or no -n"
+        )
     if not rows or len(rows) > MOST or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path}: says nothing sensible of its pictures")
     settings = [_restored(path, document | row) | axes | seeds for row in rows]
@@ -241,27 +263,9 @@ def _layout(said: Any, count: int) -> Layout:
     return made if good else square(count)
 
 
-def sheet_document(documents: list[dict[str, Any]], layout: Layout) -> dict[str, Any]:
-    """How a sheet was made: what all its pictures share, what each has of its own, and its labels."""
-    first = documents[0]
-    common = {key: value for key, value in first.items() if all(one.get(key) == value for one in documents)}
-    rows = [{key: value for key, value in one.items() if key not in common} for one in documents]
-    labels = {name: list(getattr(layout, name)) for name in LABELS}
-    said = {"columns": layout.columns} | {name: texts for name, texts in labels.items() if texts}
-    return common | {"count": len(documents), CELLS: rows, "sheet": said}
-
-
 def settings() -> dict[str, Any]:
     """The options of all kinds by their key in a picture's provenance."""
     found = {about.key: about for about in declared(Asked).values()}
     for kind in registry.kinds():
         found |= {about.key: about for about in declared(kind).values() if about.key not in found}
-    return found
-
-
-def keywords() -> dict[str, Any]:
-    """The options of all kinds by everything that a JSON line may call them."""
-    found = dict(by_keyword(Asked))
-    for kind in registry.kinds():
-        found |= {key: about for key, about in by_keyword(kind).items() if key not in found}
     return found

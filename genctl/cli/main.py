@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from genctl import __version__
-from genctl.asked import every_option
+from genctl.asked import every_option, keywords
 from genctl.cli import codes, distill, evaluate, flags, interpolate, models, plot, sample, train
 from genctl.errors import GenctlError, PipeClosedError, out_of_memory
 
@@ -35,6 +35,8 @@ SETTINGS = {  # options of other trainers, and the settings that they are here
     "--batch": "; here --set train.batch=32", "--batch-size": "; here --set train.batch=32",
     "--epochs": "; here --steps N or --minutes M (an epoch is as many steps as there are batches of pictures)",
     "--resolution": "; here --set model.pixels=192x128 (width x height)", "--size": "; here --set model.pixels=192x128",
+    "--train-batch-size": "; here --set train.batch=32", "--mixed-precision": "; here --set train.precision=bf16",
+    "--gradient-accumulation-steps": "; here --set train.parts=4",
     "--resume": "; the same command again resumes",
 }  # fmt: skip
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -104,7 +106,7 @@ def explain(error: Exception) -> int:
     if hasattr(error, "exit_code"):  # Typer's own, whose classes have moved between its versions
         if not hasattr(error, "format_message"):
             return int(error.exit_code)  # Exit, after --help or --version
-        message = " ".join(error.format_message().split()) + SETTINGS.get(getattr(error, "option_name", ""), "")
+        message = " ".join(error.format_message().split()) + hint(error)
         return say(message[:1].lower() + message[1:].rstrip("."), 2) if message else 2
     if type(error).__name__ == "Abort":
         return 130
@@ -113,6 +115,15 @@ def explain(error: Exception) -> int:
     if isinstance(error, OSError):
         return say(f"{error.filename or 'system'}: {error.strerror or error}", 5)
     return say(f"a fault of genctl: {type(error).__name__}: {str(error)[:200]}; --debug shows where", 1)
+
+
+def hint(error: Any) -> str:
+    """What an unknown option is called here, where it is another tool's name."""
+    name = getattr(error, "option_name", None) or ""
+    if getattr(getattr(error, "ctx", None), "info_name", "") in ("train", "distill"):
+        return SETTINGS.get(name, "")
+    known = keywords().get(name.lstrip("-").replace("-", "_"))
+    return f"; here {known.flags[0]}" if known else ""
 
 
 def say(message: str, code: int) -> int:

@@ -12,6 +12,7 @@ from genctl import hub
 from genctl.cli import shared
 from genctl.describe import describe
 from genctl.errors import GenctlError, InputError
+from genctl.families import registry
 
 SHOWN = 5  # prompts of a model file, of which --json has all
 
@@ -41,9 +42,16 @@ def _row(name: str, path: Path) -> dict[str, Any]:
         "megabytes": round((header.data_start + header.data_bytes) / 1e6, 1),
         "pixels": document.get("pixels"),
         "can": document.get("can", []),
+        "draws": _draws(document),
         "figures": document.get("figures", {}),
         "licence": document.get("licence", ""),
     }
+
+
+def _draws(document: dict[str, Any]) -> str | None:
+    """What comes out of a model that draws."""
+    about = registry.REGISTRY.get(document.get("family", ""))
+    return ("clips" if about.clips else "pictures") if about and about.options else None
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from genctl.asked import Job, size_of
 from genctl.cli import shared
-from genctl.cli.jobs import Documents, Plan, sheet_document
+from genctl.cli.jobs import Documents, Plan
 from genctl.cli.progress import Display
 from genctl.errors import GenctlError, UsageError
 from genctl.families import registry
@@ -68,8 +68,7 @@ class Session:
 
         jobs = plan.jobs(self.documents)
         self._check_data({job.model for job in jobs})
-        swept = plan.swept or [""] * len(jobs)
-        results = [self._result(index, job, text) for index, (job, text) in enumerate(zip(jobs, swept, strict=True))]
+        results = self._results(jobs, plan.swept or [""] * len(jobs))
         out = self.out
         if out.path == "-":
             refuse_terminal()
@@ -89,8 +88,15 @@ class Session:
         self.plan, self.jobs, self.paths = plan, jobs, paths
         self._skip()
 
-    def _result(self, index: int, job: Job, swept: str) -> names.Result:
-        return names.Result(self.count + index, job.seed, job.asked.condition, job.model, job.fields(), swept)
+    def _results(self, jobs: list[Job], swept: list[str]) -> list[names.Result]:
+        """What file names can be made of. Jobs that share their settings share their fields."""
+        fields: dict[tuple[int, int], dict[str, Any]] = {}
+        results = []
+        for index, (job, text) in enumerate(zip(jobs, swept, strict=True), self.count):
+            key = (id(job.asked), id(job.options))
+            shown = fields[key] if key in fields else fields.setdefault(key, job.fields())
+            results.append(names.Result(index, job.seed, job.asked.condition, job.model, shown, text))
+        return results
 
     def _check_data(self, models: set[str]) -> None:
         untrained = models & set(registry.untrained())
@@ -123,9 +129,9 @@ class Session:
                 self.families[name] = shared.load_untrained(name, self.data, self.device, self.out.quiet)
             else:
                 self.families[name] = shared.load(name, self.device, self.out.quiet)
-            if self.announced:
-                shared.remark(self.announced, self.out.quiet)
-                self.announced = ""
+        if self.announced:
+            shared.remark(self.announced, self.out.quiet)
+            self.announced = ""
         return self.families[name]
 
     def draw(self, compare: tuple[Path, dict[str, Any]] | None = None) -> None:
@@ -164,8 +170,10 @@ class Session:
         self.count += done
 
     def _put_sheet(self, kept: list[tuple[Image, dict[str, Any]]], image: Image) -> None:
+        from genctl.media import sheet
+
         documents = [document for _, document in kept]
-        document = documents[0] if len(documents) == 1 else sheet_document(documents, self.plan.layout)
+        document = documents[0] if len(documents) == 1 else sheet.document_of(documents, self.plan.layout)
         self._put(image, self.paths[0] if self.paths else None, document)
 
     def _put(self, image: Image, path: Path | None, document: dict[str, Any]) -> None:

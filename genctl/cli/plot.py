@@ -32,7 +32,7 @@ def schedule(
     from genctl import config
     from genctl.diffusion.path import PATHS
     from genctl.diffusion.time import grid
-    from genctl.families.settings import DiffusionConfig, SamplingConfig
+    from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
     from genctl.metrics import plots
 
     document = shared.describe(model)[1].get("config", {}) if model else {}

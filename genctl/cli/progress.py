@@ -109,8 +109,12 @@ class TrainingDisplay(Display):
         """A row of metrics.jsonl, or an event of its own (`stage`)."""
         now = time.monotonic()
         if self.json:
-            row = {"stage": "held out" if "held_out_loss" in row else "train", "of": row.get("steps")} | row
-            self.event(row.pop("stage"), row.pop("step"), row.pop("of"), **row)
+            said: dict[str, Any] = {
+                "stage": "held out" if "held_out_loss" in row else "train",
+                "of": row.get("steps"),
+            } | row
+            said.pop("steps", None)
+            self.event(said.pop("stage"), said.pop("step"), said.pop("of"), **said)
         elif "stage" in row:
             self._rewrite(f"{row['stage']}: {row['step']} of {row['of']}", now)
         elif "held_out_loss" in row and not self.quiet:

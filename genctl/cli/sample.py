@@ -82,8 +82,8 @@ def sample(
         made: dict[str, Any] = {}
         drawn = ""
         if like is not None:
-            chosen = {"seed": numbers} if seed is not None or seeds is not None or count > 1 else {}
-            made, plan = like_plan(like, models | asked, chosen)
+            chosen = {"seed": numbers} if seed is not None or seeds is not None else {}
+            made, plan = like_plan(like, models | asked, chosen, count)
             session.out = replace(out, grid=grid or len(plan.cells) > 1)
         elif prompts is not None:
             plan, without = line_plan(prompts, models | asked, first, count, documents)
@@ -100,13 +100,14 @@ def _stay(session: Session, axes: dict[str, list[Any]], first: int, count: int, 
     """Draw each line of stdin as it comes; a line that cannot be drawn is said and passed over, and the process ends
     with the first such line's exit code."""
     failed: GenctlError | None = None
-    session.announced = f"seed {first} for each prompt without one" if fresh else ""
     empty = True
     for number, line in lines_of("-"):
         empty = False
         try:
-            plan, _ = line_plan("-", axes, first, count, session.documents, [(number, line)])
+            plan, without = line_plan("-", axes, first, count, session.documents, [(number, line)])
             session.prepare(plan)
+            if fresh and without:
+                session.announced, fresh = f"seed {first} for each prompt without one", False
             with session.whole_pictures():
                 session.draw()
         except GenctlError as error:

@@ -43,9 +43,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no r
 NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Do not write into the picture how it was made.")]
 
 
-SPACES = ("code", "noise")  # of families/base.py
-
-
 def one_of(option: str, value: str, known: Iterable[str]) -> str:
     """`value` if it is one of the known ones; UsageError with the nearest otherwise."""
     names = list(known)

@@ -98,7 +98,7 @@ class Family(nn.Module):
     Config: ClassVar[type]
     Options: ClassVar[type[Options]] = Options  # what pictures can be asked for; registry.py names the same
     can: ClassVar[frozenset[str]]  # of: sample, encode, decode, interpolate, text, class, image, mask
-    spaces: ClassVar[tuple[str, ...]] = ("code",)  # where pictures can be taken: "code" (encode), "noise" (invert)
+    spaces: ClassVar[tuple[str, ...]] = ("code",)  # of registry.SPACES: "code" (encode), "noise" (invert)
     training_only: ClassVar[tuple[str, ...]] = ()  # prefixes of tensors that the model file leaves out
     config: Any
     pixels: Size  # of the pictures that it is trained on

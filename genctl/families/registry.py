@@ -28,6 +28,7 @@ REGISTRY: dict[str, Row] = {
     "rf": Row("genctl.families.rf:RF", FLOW),
     "optimal": Row("genctl.families.optimal:Optimal", FLOW, trainable=False),
 }
+SPACES = ("code", "noise")  # where pictures can be taken to: see Family.spaces
 DRAWS, CODEC = "ldm", "vae"  # models that commands take unless another is named
 
 

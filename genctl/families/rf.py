@@ -61,10 +61,7 @@ class RF(PixelFlow):
         if config.condition != "none" and net.text == "none":
             raise UsageError('the net has text = "none"; say model.condition = "none" instead')
         step = net.patch * (1 if isinstance(net, DiTConfig) else 2 ** (len(net.channels) - 1))
-        if not config.pixels.divides(step):
-            raise UsageError(
-                f"{config.pixels.plain} pixels do not divide by {step}, the patch times the net's own factor"
-            )
+        config.pixels.check(step, "the patch times the net's own factor")
         self.net = DiT(net, 3) if isinstance(net, DiTConfig) else UNet(net)
         self.shape = self.shape_of(config.pixels)
         self.can = self.can - {"text", "class"} | {config.condition} - {"none"}  # type: ignore[misc]

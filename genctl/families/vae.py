@@ -74,6 +74,7 @@ class VAE(Family):
             raise UsageError("net.channels, net.encoder_blocks and net.decoder_blocks want one number a level each")
         self.config, self.pixels = config, config.pixels
         self.factor = config.factor
+        config.pixels.check(config.factor, "the factor by which codes are smaller")
         self.encoder = Encoder(net.channels, net.encoder_blocks, net.latent)
         self.decoder = Decoder(net.channels, net.decoder_blocks, net.latent)
         self.critic = PatchDiscriminator(config.loss.critic_width)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from genctl.errors import UsageError
 from genctl.media.write import MOST_SHEET, refuse_size
 
+CELLS = "pictures"  # of a sheet's provenance: what each of its pictures has of its own
+LABELS = ("row_labels", "column_labels", "cell_labels")
 GAP = 2  # white pixels between pictures
 INK = (20, 20, 20)
 WIDEST = 14  # of a row's labels, in line heights
@@ -101,6 +104,16 @@ def _enlarged(picture: Image.Image, cell: tuple[int, int]) -> Image.Image:
     factor = min(cell[0] // picture.width, cell[1] // picture.height)
     size = (picture.width * factor, picture.height * factor)
     return picture if factor < 2 else picture.resize(size, Image.Resampling.NEAREST)
+
+
+def document_of(documents: list[dict[str, Any]], layout: Layout) -> dict[str, Any]:
+    """How a sheet was made: what all its pictures share, what each has of its own, and its labels."""
+    first = documents[0]
+    common = {key: value for key, value in first.items() if all(one.get(key) == value for one in documents)}
+    rows = [{key: value for key, value in one.items() if key not in common} for one in documents]
+    labels = {name: list(getattr(layout, name)) for name in LABELS}
+    said = {"columns": layout.columns} | {name: texts for name, texts in labels.items() if texts}
+    return common | {"count": len(documents), CELLS: rows, "sheet": said}
 
 
 # labels --------------------------------------------------------------------------------------------------------------

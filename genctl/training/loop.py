@@ -179,7 +179,7 @@ class Trainer:
         finite = {key: value for key, value in means.items() if math.isfinite(value)}  # JSON has no NaN
         row = {"step": self.step, "minutes": round(self.minutes, 3), "progress": round(self.progress, 5)} | finite
         self.run.log(row)
-        report(row | {"images": self.step * self.config.batch})
+        report(row | {"images": self.step * self.config.batch, "steps": self.config.steps})
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a resume needs besides the step: weights, averages, optimiser moments."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import shape_folder
 from PIL import Image
 
 from genctl.cli.main import execute
@@ -334,3 +335,43 @@ def test_pictures_of_a_stream(models: Path) -> None:
     ) as process:
         out, _ = process.communicate(b"cat\ndog\n")
     assert [Image.open(io.BytesIO(one)).size for one in split_pngs(io.BytesIO(out))] == [(32, 32)] * 2
+
+
+def test_training_tells_its_progress_as_json_lines(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(shape_folder(Path("data"), 1))
+    command = ["train", data, "--model", "rf", "--preset", "tiny", "--steps", "4", "--set", "train.log_steps=2", "-q"]
+    assert execute([*command, "-o", "runs/rf", "--progress", "json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(row["event"], row["stage"], row["step"], row["of"]) for row in rows] == [
+        ("progress", "train", 2, 4), ("progress", "train", 4, 4), ("progress", "held out", 4, None)
+    ]  # fmt: skip
+    assert rows[0]["loss"] > 0
+    student = ["distill", "--model", "runs/rf", "--updates", "1", "--pairs", "2", "--method", "reflow", "-q"]
+    assert execute([*student, "-o", "runs/fast", "--set", "train.batch=2", "--progress", "json"]) == 0
+    stages = [json.loads(line)["stage"] for line in capsys.readouterr().err.splitlines()]
+    assert stages[:2] == ["teacher draws", "train"]
+
+
+def test_other_tools_names_are_answered(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in (
+        (["train", "data", "--lr", "1e-3"], "here --set train.learning_rate=1e-3"),
+        (["train", "data", "--epochs", "3"], "here --steps N or --minutes M"),
+        (["distill", "--batch", "3"], "here --set train.batch=32"),
+        (["sample", "--guidance-scale", "3"], "here --cfg"),
+        (["sample", "--denoising-strength", "0.5"], "here --strength"),
+    ):
+        code, err = refused(capsys, *arguments)
+        assert (code, said in err) == (2, True), err
+    assert "--set" not in refused(capsys, "encode", "--batch", "4", "a.png")[1]
+    for name in ("DDIM", "Euler a", "DPM++ 2M", "LCM", "Heun"):
+        assert execute([*SAMPLE, "--sampler", name, "-o", f"{name}.png", "-q"]) == 0
+    Path("p.txt").write_text('{"prompt": "x", "cfg": 2, "guidance_scale": 7}\n')
+    code, err = refused(capsys, *SAMPLE, "--prompts", "p.txt")
+    assert (code, "--cfg is given twice" in err) == (3, True)
+
+
+def test_like_goes_on_from_the_pictures_own_seed(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (first,) = lines(capsys, *SAMPLE, "-p", "cat", "-o", "a.png")
+    rows = lines(capsys, "sample", "--like", "a.png", "-n", "2", "-o", "b-{i}.png")
+    assert [row["seed"] for row in rows] == [first["seed"], first["seed"] + 1]
+    assert Path("b-0.png").read_bytes() == Path("a.png").read_bytes()

@@ -38,8 +38,8 @@ class FlowOptions(Options):
     )
     rescale: float = option(0.0, "Share of the contrast to bring back.", panel=GUIDANCE, low=0, high=1)
     solver: SolverName | None = option(
-        None, "How to step from noise to data", panel=SAMPLER, flags=("--solver", "--sampler"), aliases=("sampler",),
-        synonyms=SYNONYMS,
+        None, "How to step from noise to data", panel=SAMPLER, flags=("--solver", "--sampler"),
+        aliases=("sampler", "sampler_name"), synonyms=SYNONYMS,
     )  # fmt: skip
     path: PathName | None = option(
         None, "From noise to data, instead of the path of training", panel=SAMPLER, aliases=("diffusion_path",)
