@@ -15,6 +15,7 @@ from genctl.cli.output import Output, Session
 from genctl.cli.progress import Progress
 from genctl.errors import GenctlError, InputError, UsageError
 from genctl.families import registry
+from genctl.media.sheet import CELLS
 from genctl.options import MOST_SEED
 from genctl.seeds import MOST, fresh_seed, parse_seeds
 
@@ -84,7 +85,7 @@ def sample(
         if like is not None:
             chosen = {"seed": numbers} if seed is not None or seeds is not None else {}
             made, plan = like_plan(like, models | asked, chosen, count)
-            session.out = replace(out, grid=grid or len(plan.cells) > 1)
+            session.out = replace(out, grid=grid or CELLS in made)
         elif prompts is not None:
             plan, without = line_plan(prompts, models | asked, first, count, documents)
             drawn = f"seed {first} for each prompt without one" if seed is None and without else ""
