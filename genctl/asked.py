@@ -24,7 +24,7 @@ class Asked(Options):
     prompt: str = option("", "What to draw; several prompts are drawn in turn.", flags=("--prompt", "-p"))
     class_name: str = option("", "Of a class-conditional model: which class.", flags=("--class",), key="class")
     size: Size | None = option(None, "WxH or one side, also --width, --height (default: as trained).")
-    dtype: Literal["auto", "fp32", "bf16"] = option("auto", "auto, fp32 or bf16.")
+    dtype: Literal["auto", "fp32", "bf16"] = option("auto", "Of the network's numbers")
     image: Any = option(None, "Vary this one instead of starting from noise.", panel=PICTURE, restored=False)
     mask: Any = option(None, "Redraw where this is white, keep where black.", panel=PICTURE, restored=False)
     strength: float | None = option(

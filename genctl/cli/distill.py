@@ -17,7 +17,7 @@ from genctl.families.distill.settings import Method, asked_of, checked
 
 def distill(
     model: shared.Model = registry.DRAWS,
-    steps: Annotated[int, typer.Option(help="That the student draws in, unless told otherwise.", min=1, max=64)] = 1,
+    steps: Annotated[int, typer.Option(help="That the student draws in by default.", min=1, max=64)] = 1,
     method: Annotated[
         str | None,
         typer.Option(

@@ -61,7 +61,7 @@ def made(command: Command) -> Command:
 
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.name != "asked"]
-    place = 1 + max(index for index, one in enumerate(own) if one.name in ("model", "data"))
+    place = 1 + max(index for index, one in enumerate(own) if one.name == "model" or one.default is one.empty)
     parameters = [*own[:place], *(_parameter(about, sweeps) for about in chosen), *own[place:]]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

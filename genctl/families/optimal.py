@@ -2,7 +2,7 @@
 
     E[x | x_t] = the mean of all pictures, weighted by how likely each is to have become x_t        diffusion/oracle.py
 
-Nothing is trained. Sampled with enough steps it lands on training pictures: a perfect fit copies, and whatever else a
+Nothing is trained. Sampled with enough steps it ends at training pictures: a perfect fit copies, and whatever else a
 trained network draws is how it differs from the optimum (arXiv:2310.02557, 2412.20292). A prompt narrows the pictures
 down to those that it describes.
 """

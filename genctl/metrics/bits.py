@@ -21,7 +21,7 @@ from genctl.families.flow.flow import Flow
 from genctl.families.flow.sample import noisiest
 
 LEAST_SNR, MOST_SNR = -13.0, 13.0  # of the path that is integrated; beyond, a pixel's step of 2/256 is above the noise
-LEVELS = 4  # ranges of log-SNR by which the bound is told
+LEVELS = 4  # ranges of log-SNR by which the bound is given
 Report = Callable[[int, int], None]
 
 

@@ -41,7 +41,7 @@ def keep_memory() -> None:
 
 
 def bf16_pays(device: torch.device) -> bool:
-    """Whether bf16 is faster than fp32 on this device: told by the GPU, or by the CPU's flags."""
+    """Whether bf16 is faster than fp32 on this device: as the GPU says, or the CPU's flags."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -64,14 +64,14 @@ def distill(
     if threads:
         torch.set_num_threads(threads)
     train_config = config.build(TrainConfig, values.get("train", {}), "train.")
-    taught = config.build(DistillConfig, values.get("distill", {}), "distill.")
+    lesson = config.build(DistillConfig, values.get("distill", {}), "distill.")
     check(train_config)
     teacher, begun = (None if name is None else _prepared(name, device) for name in (model, init))
     assert isinstance(teacher, Flow)
     assert begun is None or isinstance(begun, Flow)
     keep_memory()
     torch.manual_seed(seed)
-    student = student_of(teacher, method, steps, taught, begun)
+    student = student_of(teacher, method, steps, lesson, begun)
     if method in WITHOUT_PICTURES:
         pairs = None
     elif pairs is None and data is None:
@@ -82,7 +82,7 @@ def distill(
         "family": student.name, "config": config.to_dict(student.config), "train": config.to_dict(train_config),
         "seed": seed, "init": shown_init or shown, "data": {"pairs": pairs}, "version": __version__,
         "teacher": {"name": shown, "sha256": teacher.weights_sha256, "method": method, "steps": steps,
-                    "settings": config.to_dict(taught)},
+                    "settings": config.to_dict(lesson)},
     }  # fmt: skip
     kept = ("data", "prompts", "licence")
     facts: dict[str, Any] = {key: value for key, value in teacher.info.items() if key in kept}
@@ -100,7 +100,7 @@ def distill(
     if data is None or pairs is not None:
         document["data"]["prompts"] = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
         make = functools.partial(
-            _drawn, teacher, texts or [""], held_texts or texts or [""], pairs, taught, report, remark
+            _drawn, teacher, texts or [""], held_texts or texts or [""], pairs, lesson, report, remark
         )
     return fit(student, make, facts, document, run, train_config, override, report, remark)
 

@@ -32,19 +32,19 @@ class FlowOptions(Options):
     )  # fmt: skip
     also: Weighted = option((), "A further prompt and its weight, such as hat:0.5 (repeatable).", panel=GUIDANCE)
     guide: Any = option(None, "A weaker model of the same kind to steer away from.", panel=GUIDANCE, restored=False)
-    guidance: Rule = option("cfg", "Rule: cfg, apg or zero_star.", panel=GUIDANCE)
+    guidance: Rule = option("cfg", "By which rule", panel=GUIDANCE)
     interval: Span | None = option(
         None, "Guide only for t within LOW,HIGH (1 = noise).", panel=GUIDANCE, low=0, high=1, key="guidance_interval"
     )
     rescale: float = option(0.0, "Share of the contrast to bring back.", panel=GUIDANCE, low=0, high=1)
     solver: SolverName | None = option(
-        None, "How to step from noise to data", panel=SAMPLER, flags=("--solver", "--sampler"),
+        None, "From noise to data by", panel=SAMPLER, flags=("--solver", "--sampler"),
         aliases=("sampler", "sampler_name"), synonyms=SYNONYMS,
     )  # fmt: skip
     path: PathName | None = option(
-        None, "From noise to data, instead of the path of training", panel=SAMPLER, aliases=("diffusion_path",)
+        None, "Another path than that of training", panel=SAMPLER, aliases=("diffusion_path",)
     )
-    spacing: Spacing | None = option(None, "Of the times", panel=SAMPLER)
+    spacing: Spacing | None = option(None, "How times are spaced", panel=SAMPLER)
     shift: float | None = option(None, "Of the times, towards noise (above 1).", panel=SAMPLER, low=0.01, high=1e6)
 
     @classmethod
