@@ -53,7 +53,12 @@ def one_of(option: str, value: str, known: Iterable[str]) -> str:
 
 def given(context: typer.Context) -> set[str]:
     """The parameters that the command line itself gives."""
-    return {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+    return {name for name in context.params if _from_command_line(context, name)}
+
+
+def _from_command_line(context: typer.Context, name: str) -> bool:
+    """By the source's name: what it prints as has changed between releases of Click."""
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
 
 
 def refuse_unused(context: typer.Context, where: str, *parameters: str) -> None:
