@@ -1,7 +1,7 @@
 """One process that stays against as many calls: python examples/bench/stay.py --models ldm ldm-fast --count 50
 
-Prompts go into `genctl sample --prompts - --json` one by one, each when the last one's line was read; then each is drawn by
-a call of its own. Says whether the bytes are the same.
+Prompts go into `genctl sample --prompts - --json` one by one, each when the last one's line was read; then each is drawn
+by a call of its own. Says whether the bytes are the same.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=50)
     arguments = parser.parse_args()
     prompts = [" ".join(words) for words in itertools.product(COLOURS, THINGS)][: arguments.count]
-    print(
-        "| model | one process: first picture, all | as many calls | ratio | same bytes |\n| --- | --- | --- | --- | --- |"
-    )
+    print("| model | first picture, all | as many calls | ratio | same bytes |\n| --- | --- | --- | --- | --- |")
     for model in arguments.models:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
