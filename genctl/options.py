@@ -77,15 +77,17 @@ class Option:
     def parse(self, text: str) -> list[Any]:
         """The values that a flag's text lists: `1,2,4` is three, to be swept over. Raises UsageError."""
         parts = text.split(",") if self.kind in LISTED else [text]
-        return [self.said(_raw(self.kind, part.strip() if len(parts) > 1 else part)) for part in parts]
+        return [
+            self.said(_raw(self.kind, part.strip() if len(parts) > 1 else part), part or repr(text)) for part in parts
+        ]
 
-    def said(self, value: Any, where: str = "") -> Any:
-        """`check`, with a UsageError that names the flag (or `where` the value stands)."""
+    def said(self, value: Any, shown: str | None = None) -> Any:
+        """`check`, with a UsageError that names the flag and the value, as it was written."""
         try:
             return self.check(value)
         except ValueError as error:
-            shown = value if isinstance(value, (str, int, float)) else repr(value)
-            raise UsageError(f"{where or self.flags[0]} {shown}: {error}") from None
+            shown = shown or (str(value) if isinstance(value, (str, int, float)) else repr(value))
+            raise UsageError(f"{self.flags[0]} {shown}: {error}") from None
 
 
 def _raw(kind: str, text: str) -> Any:

@@ -1,7 +1,7 @@
 """One process that stays against as many calls: python examples/bench/stay.py --models ldm ldm-fast --count 50
 
-Prompts go into `genctl sample --prompts - --json` one by one, each when the last one's line was read; then each is drawn
-by a call of its own. Says whether the bytes are the same.
+Prompts go into `genctl sample --prompts - --json` one by one, each when the line of the last one was read; then each is
+drawn by a call of its own. Says whether the bytes are the same.
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ def made(command: Command) -> Command:
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
         given = {about.name: arguments.pop(about.name) for about in chosen}
-        values = {about.name: _values(about, given[about.name], sweeps) for about in chosen if given[about.name]}
+        said = [about for about in chosen if given[about.name] not in (None, False, [])]
+        values = {about.name: _values(about, given[about.name], sweeps) for about in said}
         command(**arguments, asked=values)
 
     signature = inspect.signature(command, eval_str=True)
@@ -90,7 +91,7 @@ def _help(about: Option) -> str:
 
 def _values(about: Option, given: Any, sweeps: bool) -> Any:
     if about.kind == "weighted":
-        return [about.said(tuple(given))]
+        return [about.said(tuple(given), " ".join(given))]
     if isinstance(given, bool):
         return [given]
     if isinstance(given, list):

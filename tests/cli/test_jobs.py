@@ -375,3 +375,16 @@ def test_like_goes_on_from_the_pictures_own_seed(models: Path, capsys: pytest.Ca
     rows = lines(capsys, "sample", "--like", "a.png", "-n", "2", "-o", "b-{i}.png")
     assert [row["seed"] for row in rows] == [first["seed"], first["seed"] + 1]
     assert Path("b-0.png").read_bytes() == Path("a.png").read_bytes()
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--cfg", ","], "--cfg ',': wants"), (["--cfg", ""], "--cfg '': wants"),
+    (["--cfg", "1,,2"], "--cfg '1,,2': wants"), (["--interval", "0.5"], "--interval 0.5: wants LOW,HIGH"),
+    (["--also", "x:1e9"], "--also x:1e9: wants a text and its weight"),
+    (["--model", "tiny-ldm,"], "unknown model ''"), (["--size", "1x"], "--size 1x: wants a size"),
+])  # fmt: skip
+def test_values_that_cannot_be_are_shown_as_they_were_written(
+    models: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    code, err = refused(capsys, *SAMPLE, *arguments)
+    assert (code in (2, 4), said in err) == (True, True), err
