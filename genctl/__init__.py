@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from genctl import errors
+
 __version__ = "0.1.0"
-__all__ = ["Codes", "Model", "Picture", "Pictures", "distill", "info", "load", "models", "train"]
+__all__ = ["Codes", "Model", "Picture", "Pictures", "distill", "errors", "info", "load", "models", "train"]
 
 PLACES = {  # where the names are that come with torch
     "Codes": "genctl.model", "Model": "genctl.model", "Picture": "genctl.model", "Pictures": "genctl.model",
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from genctl.training.start import train
 
 
-def load(name: str = "ldm", device: str = "auto") -> Model:
+def load(name: Any = "ldm", device: str = "auto") -> Model:
     """A model ready for use, by its name (`genctl.models()`), path, run folder or hf://owner/repo.
 
     Raises ModelError for an unknown or damaged one, UsageError for a device that is not there.
@@ -34,6 +36,7 @@ def load(name: str = "ldm", device: str = "auto") -> Model:
     from genctl.families.saved import load as load_family
     from genctl.model import Model
 
+    name = str(name)
     family = load_family(name, device_of(device))
     family.prepare()
     return Model(family, name)
@@ -59,3 +62,7 @@ def __getattr__(name: str) -> Any:
     if name not in PLACES:
         raise AttributeError(f"module 'genctl' has no attribute {name!r}")
     return getattr(importlib.import_module(PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

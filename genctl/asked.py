@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from genctl.errors import UsageError, nearest
 from genctl.families import registry
-from genctl.options import Options, by_keyword, declared, option
-from genctl.sizes import Size
+from genctl.options import Options, PictureSource, by_keyword, declared, option
+from genctl.sizes import MOST_SIDE, Size
 
 PICTURE = "From a picture"  # a panel of --help
 MOST_AREA = 64  # times the area of the training pictures, of one that is drawn
@@ -25,8 +25,12 @@ class Asked(Options):
     class_name: str = option("", "Of a class-conditional model: which class.", flags=("--class",), key="class")
     size: Size | None = option(None, "WxH or one side, also --width, --height (default: as trained).")
     dtype: Literal["auto", "fp32", "bf16"] = option("auto", "Of the network's numbers")
-    image: Any = option(None, "Vary this one instead of starting from noise.", panel=PICTURE, restored=False)
-    mask: Any = option(None, "Redraw where this is white, keep where black.", panel=PICTURE, restored=False)
+    image: PictureSource | None = option(
+        None, "Vary this one instead of starting from noise.", panel=PICTURE, restored=False
+    )
+    mask: PictureSource | None = option(
+        None, "Redraw where this is white, keep where black.", panel=PICTURE, restored=False
+    )
     strength: float | None = option(
         None, "How far: 1 = anew (default .6; with --mask 1).", panel=PICTURE, low=0.01, high=1,
         aliases=("denoising_strength", "denoise"),
@@ -67,12 +71,11 @@ class Job:
         """What jobs that are drawn together have in common."""
         return self.model, replace(self.asked, prompt="", class_name=""), self.options
 
-    def fields(self) -> dict[str, Any]:
-        """What a file name's template can hold of it."""
+    def fields(self, size: Size) -> dict[str, Any]:
+        """What a file name's template can hold of it, when it is drawn at this size."""
         settled = self.options.settled(self.document, bool(self.asked.condition))
         values = {name: getattr(settled, name) for name in declared(type(settled))}
         values |= {name: getattr(self.asked, name) for name in declared(Asked)}
-        size = self.asked.size or Size.of(self.document["pixels"])
         named = {"class": self.asked.class_name, "prompt": self.asked.condition, "size": str(size)}
         return values | named | {"seed": self.seed, "model": self.model, "width": size.width, "height": size.height}
 
@@ -98,7 +101,7 @@ def build(model: str, document: Document, given: Mapping[str, Any]) -> tuple[Ask
     for key, value in sided(given).items():
         known, into = (shared, asked) if key in shared else (own, options)
         if key not in known:
-            raise UsageError(_unknown(key, model, document, [*shared, *own]))
+            raise UsageError(_unknown(key, model, document, kind))
         if known[key].name in into:
             raise UsageError(f"{known[key].flags[0]} is given twice, once as {key!r}")
         into[known[key].name] = value
@@ -111,7 +114,7 @@ def sided(given: Mapping[str, Any]) -> dict[str, Any]:
     """Width and height, given apart, as one size."""
     rest = {key: value for key, value in given.items() if key not in ("width", "height")}
     sides = [given[key] for key in ("width", "height") if given.get(key) is not None]
-    if len(sides) == 1:
+    if len(sides) == 1 or (sides and given.get("size") is not None):
         raise UsageError("--width and --height go together (or --size WxH)")
     return rest | ({"size": sides} if sides else {})
 
@@ -123,13 +126,16 @@ def takes(document: Document) -> list[str]:
     return [about.flags[0] for name, about in declared(kind).items() if name not in refused]
 
 
-def _unknown(key: str, model: str, document: Document, known: list[str]) -> str:
+def _unknown(key: str, model: str, document: Document, kind: type[Options]) -> str:
     """Why a model does not take a key: it is another kind's, or nobody's."""
     able = [name for name in registry.REGISTRY if key in by_keyword(registry.options_class(name))]
     if able:
         flag = by_keyword(registry.options_class(able[0]))[key].flags[0]
         return f"{flag} is for {', '.join(able)}; {model} takes {', '.join(takes(document)) or 'no options'}"
-    return f"unknown key {key!r}{nearest(key, known)}; {model} takes {', '.join(dict.fromkeys(known))}"
+    known = [
+        about.key if about.key == "class" else name for one in (Asked, kind) for name, about in declared(one).items()
+    ]
+    return f"unknown key {key!r}{nearest(key, known)}; {model} takes {', '.join(known)}"
 
 
 def _check(model: str, document: Document, asked: Asked, options: Options) -> None:
@@ -160,15 +166,16 @@ def _check_size(model: str, size: Size, trained: Size, step: int) -> None:
         raise UsageError(f"--size {size}: more than {MOST_AREA} times the {trained} of {model}'s training pictures")
 
 
-def size_of(job: Job, picture: Size | None = None) -> Size:
+def size_of(job: Job, picture: tuple[int, int] | None = None) -> Size:
     """The size that a job draws: the one asked for, else that of training, in the proportions of the picture that is
     changed where the model can."""
     trained = Size.of(job.document["pixels"])
     step = type(job.options).sides(job.document)
     if job.asked.size is not None or picture is None or not step:
         return job.asked.size or trained
-    scale = (trained.area / picture.area) ** 0.5
-    return Size(max(1, round(picture.width * scale)), max(1, round(picture.height * scale))).nearest(step)
+    scale = (trained.area / (picture[0] * picture[1])) ** 0.5
+    width, height = (min(MOST_SIDE // step * step, max(1, round(side * scale))) for side in picture)
+    return Size(width, height).nearest(step)
 
 
 def keywords() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import tomllib
 import types
 import typing
@@ -114,7 +115,7 @@ def parse_override(text: str) -> dict[str, Any]:
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        parsed = value
+        parsed = float(value) if re.fullmatch(r"[+-]?\.[0-9]+", value.strip()) else value  # .5, which TOML writes 0.5
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return parsed

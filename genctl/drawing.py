@@ -71,7 +71,7 @@ def request_of(
     """The request of jobs that are drawn together, and what their pictures record beside its options."""
     first = jobs[0].asked
     start = read_start(first)
-    size = size_of(jobs[0], Size(*start[0].size) if start else None)
+    size = size_of(jobs[0], start[0].size if start else None)
     edit = edit_of(first, start, size, remark) if start else None
     facts: dict[str, Any] = {} if first.dtype == "auto" else {"dtype": first.dtype}
     if edit is not None:
@@ -113,7 +113,10 @@ def as_picture(source: Any) -> Image.Image:
     if isinstance(source, Image.Image):
         from genctl.media.pictures import on_white
 
-        return on_white(source)
+        try:
+            return on_white(source)
+        except (ValueError, OSError) as error:
+            raise InputError(f"the picture cannot be used: {error}") from None
     return read_picture(read_file(Path(source)), str(source))
 
 

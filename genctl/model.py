@@ -7,7 +7,10 @@ pictures[0].save("cat.png")
 
 from __future__ import annotations
 
+import io
 import json
+import operator
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,11 +26,12 @@ from genctl.drawing import as_picture, draw, made_by
 from genctl.errors import InputError, UsageError
 from genctl.families import walk
 from genctl.families.base import Family
-from genctl.media.names import format_of
+from genctl.files import write_whole
+from genctl.media.names import FORMATS, format_of
 from genctl.media.pictures import fit, pad_to, to_float, to_image, to_tensor
 from genctl.media.sheet import compose, document_of, square
 from genctl.nets.lpips import psnr
-from genctl.seeds import fresh_seed
+from genctl.seeds import MOST, MOST_SEED, fresh_seed
 
 Callback = Callable[[int, int, int, "Picture"], Any]  # (picture's index, step, steps, the current guess)
 
@@ -35,14 +39,16 @@ Callback = Callable[[int, int, int, "Picture"], Any]  # (picture's index, step, 
 class Picture(Image.Image):
     """A Pillow picture that knows how it was made (`document`) and says so in every file that it is saved to."""
 
-    document: dict[str, Any]
+    @property
+    def document(self) -> dict[str, Any]:
+        """How it was made; empty for a picture of unknown origin."""
+        return json.loads(self.info.get("genctl", "{}"))
 
     @classmethod
     def of(cls, image: Image.Image, document: dict[str, Any]) -> Picture:
         """The same picture, with its document."""
         image.__class__ = cls
         assert isinstance(image, Picture)
-        image.document = document
         image.info["genctl"] = json.dumps(document, sort_keys=True, ensure_ascii=False)
         return image
 
@@ -51,30 +57,46 @@ class Picture(Image.Image):
         from genctl.media.provenance import embed
         from genctl.media.write import OPTIONS
 
-        form = (format or (format_of(Path(fp)) if isinstance(fp, (str, Path)) else "png")).lower()
+        name = fp if isinstance(fp, (str, os.PathLike)) else getattr(fp, "name", "")
+        form = (
+            FORMATS.get(f".{format or ''}".lower(), "") if format else FORMATS.get(Path(str(name)).suffix.lower(), "")
+        )
         said = self.document if params.pop("genctl", True) and form in OPTIONS else None
-        super().save(fp, form, **(OPTIONS.get(form, {}) | embed(said, form) | params))
+        if not form:  # one of Pillow's, which has no place for it
+            super().save(fp, format, **params)
+            return
+        out = io.BytesIO()
+        super().save(out, form, **(OPTIONS[form] | embed(said or None, form) | params))
+        if isinstance(fp, (str, os.PathLike)):
+            write_whole(Path(fp), out.getvalue())
+        else:
+            fp.write(out.getvalue())
 
 
 class Pictures(list[Picture]):
     """Pictures in order; a notebook shows them as one sheet."""
 
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        return Pictures(found) if isinstance(place, slice) else found
+
     def sheet(self) -> Image.Image:
-        """All on one sheet, as near to a square as it gets."""
+        """All on one sheet, as near to a square as it gets. Raises UsageError where there is none."""
+        if not self:
+            raise UsageError("there are no pictures to show")
         return compose([*self], square(len(self)))
 
     def save(self, path: str | Path, milliseconds: int = 80) -> None:
         """A GIF or WebP that runs through them, or one sheet."""
-        from genctl.files import write_whole
         from genctl.media.write import encode_animation, encode_picture
 
-        form, document = format_of(Path(path)), self[0].document if self else None
+        sheet, form, document = self.sheet(), format_of(Path(path)), self[0].document
         if form in ("gif", "webp"):
             write_whole(Path(path), encode_animation([*self], form, milliseconds, document))
         else:
             documents = [picture.document for picture in self]
             said = document if len(self) == 1 else document_of(documents, square(len(self)))
-            write_whole(Path(path), encode_picture(self.sheet(), form, said))
+            write_whole(Path(path), encode_picture(sheet, form, said))
 
     def _repr_png_(self) -> bytes | None:
         from genctl.media.write import encode_picture
@@ -92,8 +114,6 @@ class Codes:
 
     def save(self, path: str | Path) -> None:
         """As a code file, which `genctl decode` reads."""
-        from genctl.files import write_whole
-
         write_whole(Path(path), self.packed())
 
     def packed(self) -> bytes:
@@ -127,7 +147,7 @@ class Model:
 
     # drawing ---------------------------------------------------------------------------------------------------------
     def draw(
-        self, prompt: str | Iterable[str] = "", n: int = 1, seed: int | None = None, *, batch: int = 8,
+        self, prompt: str | Iterable[str] | None = "", n: int = 1, seed: int | None = None, *, batch: int = 8,
         callback: Callback | None = None, **asked: Any,
     ) -> Pictures:  # fmt: skip
         """`n` pictures of each prompt (or of `class_name=`), picture i from seed + i.
@@ -136,10 +156,14 @@ class Model:
         of `genctl sample`. `callback` gets the current guess after each step, of the first of each `batch`. Raises
         UsageError for what the model does not take.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not isinstance(prompt, (str, type(None), Iterable)):
+            raise UsageError(f"prompt {prompt!r}: wants a text, or several")
+        prompts = [prompt] if isinstance(prompt, str) or prompt is None else list(prompt)
         if "sample" not in self.family.can:
             raise UsageError(f"a {self.family.name} model ({self.name}) cannot sample")
-        first, document = fresh_seed() if seed is None else seed, self.document
+        n, batch = _whole("n", n, 1, MOST), _whole("batch", batch, 1, MOST)
+        first = fresh_seed() if seed is None else _whole("seed", seed, 0, MOST_SEED - n)
+        document = self.document
         jobs = [
             Job(self.name, first + index, *made, document)
             for made in (build(self.name, document, {"prompt": text} | asked) for text in prompts)
@@ -210,16 +234,21 @@ class Model:
         one prompt: `frames` in all, both ends included. `asked` are options of `draw`; between pictures only steps."""
         if sum((bool(ends), prompts is not None, seeds is not None)) != 1 or len(ends or prompts or seeds or []) < 2:
             raise UsageError("interpolate wants two ends or more: pictures, prompts or seeds")
+        frames = _whole("frames", frames, 2, MOST)
+        made, options = build(self.name, self.document, asked)
+        if made != type(made)():
+            raise UsageError("interpolate takes no prompt, size, dtype or picture to change beside its ends")
+        if ends and options.recorded().keys() - {"steps"}:
+            raise UsageError("between pictures no option is taken but steps (through noise)")
         said: dict[str, Any] = {"task": "interpolate", "frames": frames, "prompt": prompt or " -> ".join(prompts or [])}
         if ends:
             images = [as_picture(end) for end in ends]
             images = [images[0], *(image.resize(images[0].size, Image.Resampling.LANCZOS) for image in images[1:])]
-            said |= {"space": self.space_of(space), "steps": asked.get("steps")}
+            said |= {"space": self.space_of(space), "steps": getattr(options, "steps", None)}
             drawn = self._between(images, said["space"], prompt, said["steps"], frames)
         elif "sample" not in self.family.can:
             raise UsageError(f"a {self.family.name} model ({self.name}) cannot sample")
         else:
-            _, options = build(self.name, self.document, asked)
             if prompts is not None:
                 drawn = walk.between_prompts(self.family, prompts, frames, seed, options)
             else:
@@ -236,3 +265,14 @@ class Model:
         tensors = [pad_to(to_float(to_tensor(image)), getattr(self.family, "factor", 8)) for image in images]
         width, height = images[0].size
         return walk.between_pictures(self.family, torch.stack(tensors), frames)[:, :, :height, :width]
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number within its ends. Raises UsageError."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if isinstance(value, bool) or not low <= number <= high:
+        raise UsageError(f"{name} {value!r}: wants a whole number from {low} to {high}")
+    return number

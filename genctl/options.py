@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
+import os
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NewType, TypeVar
 
 from genctl.errors import UsageError, nearest
 from genctl.sizes import Size
@@ -25,7 +27,8 @@ from genctl.sizes import Size
 T = TypeVar("T", bound="Options")
 Weighted = tuple[tuple[str, float], ...]  # prompts and their weights
 Span = tuple[float, float]  # low, high
-MOST_SEED = (1 << 62) - 1
+PictureSource = NewType("PictureSource", object)  # a path, or a Pillow picture
+ModelSource = NewType("ModelSource", object)  # a name, or a loaded model
 DECLARED: dict[type, dict[str, Option]] = {}  # what `declared` found
 LISTED = ("int", "float", "choice", "size")  # kinds of which a comma separates several values
 
@@ -36,7 +39,7 @@ class Option:
     which a picture keeps a fingerprint only."""
 
     name: str = ""
-    kind: str = ""  # int, float, text, choice, flag, span, weighted, size, any
+    kind: str = ""  # int, float, text, choice, flag, span, weighted, size, picture, model
     default: Any = None
     help: str = ""
     panel: str | None = None
@@ -54,9 +57,11 @@ class Option:
         """What a value must be."""
         within = "" if self.low is None else f" of {self.low:g} or more" if self.high is None else self.between
         kinds = {
-            "int": f"a whole number{within}", "float": f"a finite number{within}", "span": f"LOW,HIGH{within}",
+            "int": f"a whole number{within}", "float": f"a finite number{within}",
+            "span": f"LOW,HIGH{within}, LOW first",
             "flag": "true or false", "text": "a text", "weighted": "a text and its weight, such as hat:0.5",
             "size": "a size such as 128 or 192x128 (width x height)", "choice": f"one of {', '.join(self.choices)}",
+            "picture": "a picture's path (or from Python a Pillow picture)", "model": "the name of a model",
         }  # fmt: skip
         return kinds[self.kind]
 
@@ -66,8 +71,8 @@ class Option:
 
     def check(self, value: Any) -> Any:
         """The value in its usual form. Raises ValueError that says what is wanted."""
-        if value is None and self.default is None:
-            return None
+        if value is None:
+            return self.default
         good = CHECKS[self.kind](self, value)
         if good is None:
             close = nearest(value, [*self.choices, *self.synonyms]) if isinstance(value, str) else ""
@@ -86,7 +91,7 @@ class Option:
         try:
             return self.check(value)
         except ValueError as error:
-            shown = shown or (str(value) if isinstance(value, (str, int, float)) else repr(value))
+            shown = shown or repr(value)
             raise UsageError(f"{self.flags[0]} {shown}: {error}") from None
 
 
@@ -105,12 +110,15 @@ def _raw(kind: str, text: str) -> Any:
 
 
 def _number(option: Option, value: Any) -> Any:
-    kinds = (int,) if option.kind == "int" else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+    kind: Any = numbers.Integral if option.kind == "int" else numbers.Real
+    try:
+        if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
+            return None
+    except OverflowError:  # a whole number of hundreds of digits
         return None
     if (option.low is not None and value < option.low) or (option.high is not None and value > option.high):
         return None
-    return value if option.kind == "int" else float(value)
+    return int(value) if option.kind == "int" else float(value)
 
 
 def _span(option: Option, value: Any) -> Span | None:
@@ -137,7 +145,7 @@ def _weighted(option: Option, value: Any) -> Weighted | None:
         good = isinstance(words, str) and isinstance(weight, (int, float)) and not isinstance(weight, bool)
         if not good or not abs(weight) <= 1e6:
             return None
-        pairs.append((words, float(weight)))
+        pairs.append((clean(words), float(weight)))
     return tuple(pairs)
 
 
@@ -148,18 +156,27 @@ def _choice(option: Option, value: Any) -> str | None:
     return name if name in option.choices else option.synonyms.get(name)
 
 
-def _size(option: Option, value: Any) -> Size | None:
-    try:
-        return Size.of(value)
-    except ValueError:
-        return None
+def _picture(option: Option, value: Any) -> Any:
+    path = isinstance(value, (str, os.PathLike)) and "\0" not in str(value) and str(value)
+    return value if path or hasattr(value, "convert") else None
+
+
+def _model(option: Option, value: Any) -> Any:
+    """A name, a family, or the family of a loaded `Model`."""
+    value = str(value) if isinstance(value, os.PathLike) else getattr(value, "family", value)
+    return value if (isinstance(value, str) and value) or hasattr(value, "sample") else None
+
+
+def clean(text: str) -> str:
+    """Text that can be written: an argument that was not UTF-8 holds lone surrogates, which become "?"."""
+    return text.encode("utf-8", "replace").decode()
 
 
 CHECKS: dict[str, Any] = {
-    "int": _number, "float": _number, "span": _span, "weighted": _weighted, "choice": _choice, "size": _size,
-    "text": lambda option, value: value if isinstance(value, str) else None,
+    "int": _number, "float": _number, "span": _span, "weighted": _weighted, "choice": _choice,
+    "size": lambda option, value: Size.of(value), "picture": _picture, "model": _model,
+    "text": lambda option, value: clean(value) if isinstance(value, str) else None,
     "flag": lambda option, value: value if isinstance(value, bool) else None,
-    "any": lambda option, value: value,
 }  # fmt: skip
 
 
@@ -189,13 +206,18 @@ def _declared(cls: type[Options]) -> dict[str, Option]:
     return found
 
 
+KINDS: dict[Any, str] = {
+    int: "int", float: "float", str: "text", bool: "flag", Size: "size", Span: "span", Weighted: "weighted",
+    PictureSource: "picture", ModelSource: "model",
+}  # fmt: skip
+
+
 def _kind(hint: Any) -> tuple[str, tuple[str, ...]]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     if typing.get_origin(hint) is typing.Literal:
         return "choice", typing.get_args(hint)
-    kinds = {int: "int", float: "float", str: "text", bool: "flag", Size: "size", Span: "span", Weighted: "weighted"}
-    return kinds.get(hint, "any"), ()
+    return KINDS[hint], ()
 
 
 @dataclass(frozen=True)

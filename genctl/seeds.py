@@ -6,6 +6,7 @@ import secrets
 
 from genctl.errors import UsageError
 
+MOST_SEED = (1 << 62) - 1
 MOST = 1_000_000  # pictures of one call: the plan alone (names, seeds) of more would fill the memory
 
 
@@ -21,7 +22,7 @@ def parse_seeds(text: str) -> list[int]:
         for part in text.split(","):
             low, _, high = part.strip().partition("-")
             span = range(int(low), int(high or low) + 1)
-            if not span or len(seeds) + len(span) > MOST:
+            if not span or span[-1] > MOST_SEED or len(seeds) + len(span) > MOST:
                 raise ValueError
             seeds += span
     except ValueError:

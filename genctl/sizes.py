@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,10 +28,10 @@ class Size:
         """From 128, "128", "192x128", (192, 128) or a Size. Raises ValueError that says what is wanted."""
         if isinstance(value, Size):
             return value
-        if type(value) is int:
-            return cls(value, value)
-        if isinstance(value, (list, tuple)) and len(value) == 2 and all(type(side) is int for side in value):
-            return cls(*value)
+        if _whole(value):
+            return cls(int(value), int(value))
+        if isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_whole, value)):
+            return cls(int(value[0]), int(value[1]))
         match = re.fullmatch(r"(\d{1,9})(?:[xX×](\d{1,9}))?", value.strip()) if isinstance(value, str) else None
         if not match:
             raise ValueError("wants a size such as 128 or 192x128 (width x height)")
@@ -71,6 +72,10 @@ class Size:
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 class Sized:

@@ -136,7 +136,7 @@ def test_changes_of_a_picture(models: Path) -> None:
 
 def test_errors(models: Path) -> None:
     model = genctl.load("tiny-ldm")
-    for asked, said in (({"cgf": 2}, 'unknown key \'cgf\' .did you mean "cfg"'), ({"cfg": "x"}, "--cfg x: wants"),
+    for asked, said in (({"cgf": 2}, 'unknown key \'cgf\' .did you mean "cfg"'), ({"cfg": "x"}, "--cfg .x.: wants"),
                         ({"class_name": "red"}, "--prompt or --class"), ({"size": (30, 32)}, "multiples of 8"),
                         ({"strength": 0.5}, "need the picture")):  # fmt: skip
         with pytest.raises(UsageError, match=said):
@@ -174,3 +174,36 @@ def test_training_and_distilling_from_python(models: Path) -> None:
     with pytest.raises(UsageError, match="section modle"):
         genctl.train(data, "rf", "runs/x", steps=1, settings={"modle": {}})
     assert not Path("runs/x").exists()
+
+
+def test_odd_use(models: Path, tmp_path: Path) -> None:
+    import copy
+    import pickle
+
+    model = genctl.load(models / "tiny-ldm.safetensors")  # a Path
+    for asked in ({"n": 0}, {"n": 1.5}, {"seed": -1}, {"seed": 2**70}, {"seed": "1"}, {"batch": 0}, {"image": b"x"},
+                  {"guide": 5}, {"guide": genctl.load("tiny-rf"), "prompt": "cat"}):  # fmt: skip
+        with pytest.raises(UsageError):
+            model.draw(**({"steps": 1} | asked))  # type: ignore[arg-type]
+    with pytest.raises(genctl.errors.InputError):
+        model.draw(image=Image.new("F", (8, 8)), steps=1)
+    for frames in (0, 1):
+        with pytest.raises(UsageError, match="frames"):
+            model.interpolate(seeds=[1, 2], frames=frames)
+    with pytest.raises(UsageError, match="takes no"):
+        model.interpolate(seeds=[1, 2], size=64)
+    pictures = model.draw(None, n=3, seed=1, steps=1, guide=model)
+    assert isinstance(pictures[:2], genctl.Pictures)
+    with pytest.raises(UsageError):
+        pictures[:0].sheet()
+    for again in (copy.deepcopy(pictures[0]), pickle.loads(pickle.dumps(pictures[0]))):
+        assert again.document == pictures[0].document
+        again.save(tmp_path / "a.jpg", "jpg")
+        assert genctl.info(tmp_path / "a.jpg") == pictures[0].document
+    with (tmp_path / "b.jpg").open("wb") as file:
+        pictures[0].save(file)
+    assert Image.open(tmp_path / "b.jpg").format == "JPEG"
+    pictures[0].save(tmp_path / "c.tiff")
+    rgba, grey = Image.new("RGBA", (32, 32), (255, 0, 0, 0)), Image.new("L", (32, 32))
+    assert model.draw(image=rgba, strength=0.01, steps=1, seed=1)[0].getpixel((16, 16))
+    assert model.draw(image=grey, mask=grey, steps=1, seed=1)

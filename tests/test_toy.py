@@ -77,7 +77,7 @@ def test_what_a_new_family_does_not_take_is_refused(toy: str, capsys: pytest.Cap
     base = ["sample", "--model", toy, "--seed", "1", "-o", "x.png"]
     for arguments, code, said in (
         ([*base, "--class", "red", "--steps", "3"], 2, "--steps is for ldm, rf, optimal; runs/toy takes --warmth"),
-        ([*base, "--class", "red", "--warmth", "2"], 2, "--warmth 2.0: wants a finite number from -1 to 1"),
+        ([*base, "--class", "red", "--warmth", "2"], 2, "--warmth 2: wants a finite number from -1 to 1"),
         ([*base, "-p", "cat"], 2, "runs/toy takes no text condition"),
         ([*base, "--class", "green"], 2, "no class 'green'"),
         ([*base, "--class", "red", "--size", "32x16"], 2, "--size 32x16: runs/toy draws 16x16 only"),

@@ -13,8 +13,7 @@ from genctl.cli.output import put_out
 from genctl.errors import InputError, UsageError
 from genctl.families import registry
 from genctl.media import names
-from genctl.options import MOST_SEED
-from genctl.seeds import parse_seeds
+from genctl.seeds import MOST_SEED, parse_seeds
 from genctl.sizes import Size
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def _paths(out: str, frames: int, size: tuple[int, int], force: bool) -> list[Pa
     if out == "-":
         return []
     if out.endswith("/") or Path(out).is_dir() or "{" in out:
-        template = out if "{" in out else str(Path(out) / "{i}.png")
+        template = out if "{" in out else str(Path(out) / f"{{i:0{len(str(frames - 1))}d}}.png")
         return names.plan(template, [names.Result(i) for i in range(frames)], force)
     form = names.format_of(Path(out))
     if form in ANIMATED:

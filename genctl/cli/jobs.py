@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +16,9 @@ from genctl.asked import Asked, Job, build, keywords, sided
 from genctl.cli import shared
 from genctl.errors import GenctlError, InputError, UsageError
 from genctl.families import registry
-from genctl.media.sheet import CELLS, Layout, square
-from genctl.options import MOST_SEED, declared, plain
-from genctl.seeds import MOST
+from genctl.media.sheet import CELLS, LABELS, Layout, square
+from genctl.options import clean, declared, plain
+from genctl.seeds import MOST, MOST_SEED
 
 Cell = dict[str, Any]  # one picture's settings by name: `model`, `seed` and those of `build`
 
@@ -112,7 +113,7 @@ def lines_of(source: str) -> Iterator[tuple[int, str]]:
         with open_lines(source) as file:
             for number, line in enumerate(file, 1):
                 if line.strip() and not line.lstrip().startswith("#"):
-                    yield number, line.strip()
+                    yield number, line.strip().removeprefix("\ufeff")
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -123,7 +124,9 @@ def open_lines(source: str) -> Any:
     if source == "-":
         from contextlib import nullcontext
 
-        if sys.stdin is None or sys.stdin.isatty():
+        if sys.stdin is None:
+            raise UsageError("-: there is no stdin")
+        if sys.stdin.isatty():
             shared.remark("genctl: a prompt a line; end with Ctrl-D")
         return nullcontext(sys.stdin)
     return Path(source).open(encoding="utf-8-sig")
@@ -137,27 +140,35 @@ def line_plan(
     classes: a class), or JSON with any of `model`, `prompt`, `class`, `seed`, `n` and the model's options, for which
     the command line's values stand in. Raises InputError that names the line."""
     cells: list[Cell] = []
+    swept: list[str] = []
     without = 0
     for number, line in lines_of(source) if lines is None else lines:
         where = f"{'stdin' if source == '-' else source}: line {number}"
         row = _row(where, line)
         without += "seed" not in row
         try:
-            cells += _line_cells(where, row, axes, first, count, documents)
+            plan = _line_product(row, line, axes, first, count, documents)
+            cells += plan.cells
+            swept += plan.swept or [""] * len(plan.cells)
         except GenctlError as error:
             raise InputError(f"{where}: {error}") from None
         if len(cells) > MOST:
             raise InputError(f"{where}: more than {MOST:,} pictures in one call")
     if not cells:
         raise InputError(f"{source}: no prompts")
-    labels = tuple(_line_label(cell, axes) for cell in cells)
+    labels = [_line_label(cell, axes) for cell in cells]
+    twice = {text for text, times in Counter(labels).items() if times > 1}
+    labels = [
+        f"{text}, seed {cell['seed']}" if text in twice else text for text, cell in zip(labels, cells, strict=True)
+    ]
     layout = square(len(cells))
-    return Plan(cells, Layout(layout.columns, layout.rows, cell_labels=labels)), without
+    return Plan(cells, Layout(layout.columns, layout.rows, cell_labels=tuple(labels)), swept), without
 
 
 def _row(where: str, line: str) -> dict[str, Any]:
+    """A line's JSON; a plain line has none."""
     if not line.startswith("{"):
-        return {"line": line}
+        return {}
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -165,17 +176,21 @@ def _row(where: str, line: str) -> dict[str, Any]:
     return row
 
 
-def _line_cells(
-    where: str, row: dict[str, Any], axes: dict[str, list[Any]], first: int, count: int, documents: Documents
-) -> list[Cell]:
+def _line_product(
+    row: dict[str, Any], line: str, axes: dict[str, list[Any]], first: int, count: int, documents: Documents
+) -> Plan:
     start, copies = row.pop("seed", first), row.pop("n", count)
-    if type(start) is not int or type(copies) is not int or not (0 <= start <= MOST_SEED and 1 <= copies <= MOST):
+    if (
+        type(start) is not int
+        or type(copies) is not int
+        or not (0 <= start <= MOST_SEED - copies and 1 <= copies <= MOST)
+    ):
         raise UsageError(f"seed and n are whole numbers, seed 0 or more, n 1 to {MOST:,}")
     models = [row.pop("model")] if "model" in row else axes["model"]
     if not all(isinstance(name, str) for name in models):
         raise UsageError("model is the name of one")
-    if "line" in row:
-        row = {"class_name" if "class" in documents.of(models[0])["can"] else "prompt": row["line"]}
+    if not line.startswith("{"):
+        row = {"class_name" if "class" in documents.of(models[0])["can"] else "prompt": line}
     known = keywords()
     own: dict[str, list[Any]] = {}
     for key, value in sided(row).items():
@@ -183,10 +198,10 @@ def _line_cells(
         if name in own:
             raise UsageError(f"{known[key].flags[0]} is given twice, once as {key!r}")
         own[name] = [value]
-    cells = product(axes | own | {"model": models, "seed": [start + index for index in range(copies)]}).cells
-    for cell in cells[::copies]:
+    plan = product(axes | own | {"model": models, "seed": [start + index for index in range(copies)]})
+    for cell in plan.cells[::copies]:
         job_of(cell, documents)
-    return cells
+    return plan
 
 
 def _line_label(cell: Cell, axes: dict[str, list[Any]]) -> str:
@@ -207,16 +222,20 @@ def like_plan(
     if document is None:
         raise InputError(f"{path}: does not say how it was made")
     rows = document.get(CELLS)
+    if rows is not None and not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+        raise InputError(f"{path}: says nothing sensible of its pictures")
     if document.get("task") or (document.get("count", 1) != 1 and not isinstance(rows, list)):
         what = document.get("task") or f"a grid of {document['count']}, which does not say of what"
         raise InputError(f"{path}: is no single drawing ({what}); info says how this was made")
     named = str(document.get("model", ""))
-    for name in [named, *(str(row.get("model", "")) for row in rows or [] if isinstance(row, dict))]:
+    for name in [named, *(str(row.get("model", "")) for row in rows or [])]:
         if "model" not in axes and (shared.hub.path_like(name) or ":" in name):
             raise InputError(f"{path}: names the model {name!r}; give it with --model if you trust it")
     for name, what in (("image", "another picture"), ("mask", "a mask"), ("guide", "a weaker model")):
         if document.get(name) and name not in axes:
             raise InputError(f"{path}: was made with {what}, which it does not hold; give it with --{name}")
+        if any(row.get(name) for row in rows or []):
+            raise InputError(f"{path}: some of its pictures were made with {what}, which it does not hold")
     if rows is None:
         restored = _restored(path, document)
         first = restored["seed"][0]
@@ -226,7 +245,7 @@ def like_plan(
         raise UsageError(
             f"-n {count}: {path} is a sheet of {document.get('count')} pictures; give --seed too, or no -n"
         )
-    if not rows or len(rows) > MOST or not all(isinstance(row, dict) for row in rows):
+    if not rows or len(rows) > MOST:
         raise InputError(f"{path}: says nothing sensible of its pictures")
     settings = [_restored(path, document | row) | axes | seeds for row in rows]
     cells = [{name: values[0] for name, values in one.items()} for one in settings]
@@ -252,14 +271,12 @@ def _restored(path: Path, document: dict[str, Any]) -> dict[str, list[Any]]:
 def _layout(said: Any, count: int) -> Layout:
     """A sheet's layout as it was recorded, or a square."""
     try:
-        labels = {
-            name: tuple(map(str, said[name])) for name in ("row_labels", "column_labels", "cell_labels") if name in said
-        }
+        labels = {name: tuple(clean(str(text)) for text in said[name]) for name in LABELS if name in said}
         made = Layout(int(said["columns"]), -(-count // int(said["columns"])), **labels)
-    except (TypeError, KeyError, ValueError, ZeroDivisionError):
+    except (TypeError, KeyError, ValueError, ZeroDivisionError, OverflowError):
         return square(count)
     fits = {"row_labels": made.rows, "column_labels": made.columns, "cell_labels": count}
-    good = all(len(getattr(made, name)) in (0, most) for name, most in fits.items()) and made.columns > 0
+    good = all(len(getattr(made, name)) in (0, most) for name, most in fits.items()) and 0 < made.columns <= count
     return made if good else square(count)
 
 

@@ -123,7 +123,7 @@ def hint(error: Any) -> str:
     if getattr(getattr(error, "ctx", None), "info_name", "") in ("train", "distill"):
         return SETTINGS.get(name, "")
     known = keywords().get(name.lstrip("-").replace("-", "_"))
-    return f"; here {known.flags[0]}" if known else ""
+    return f"; here {known.flags[0]}" if known and known.flags[0] != name else ""
 
 
 def say(message: str, code: int) -> int:

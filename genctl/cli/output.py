@@ -16,9 +16,11 @@ from genctl.asked import Job, size_of
 from genctl.cli import shared
 from genctl.cli.jobs import Documents, Plan
 from genctl.cli.progress import Display
-from genctl.errors import GenctlError, UsageError
+from genctl.errors import UsageError
 from genctl.families import registry
 from genctl.media import names
+from genctl.media.sheet import CELLS
+from genctl.sizes import Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,6 +55,7 @@ class Session:
         self.count = 0  # pictures of earlier plans
         self.announced = ""  # to be said once a model is there
         self.stopping = False
+        self.written: set[Path] = set()
 
     def __enter__(self) -> Session:
         return self
@@ -68,7 +71,8 @@ class Session:
 
         jobs = plan.jobs(self.documents)
         self._check_data({job.model for job in jobs})
-        results = self._results(jobs, plan.swept or [""] * len(jobs))
+        sizes = self._sizes(jobs)
+        results = self._results(jobs, sizes, plan.swept or [""] * len(jobs))
         out = self.out
         if out.path == "-":
             refuse_terminal()
@@ -77,24 +81,34 @@ class Session:
             wanted = results[:1] if out.grid else results
             paths = names.plan(out.path, wanted, out.force, "a folder or --grid", out.skip_existing)
         if out.grid:
-            sizes = [size_of(job) for job in jobs]
             cell = (max(size.width for size in sizes), max(size.height for size in sizes))
             sheet.refuse(names.format_of(paths[0]) if paths else "png", len(jobs), plan.layout, cell)
-        if any(job.asked.image is not None for job in jobs):
-            from genctl.drawing import read_start
-
-            for asked in {id(job.asked): job.asked for job in jobs}.values():
-                read_start(asked)
+        again = next((path for path in paths if path in self.written), None)
+        if again is not None and not out.skip_existing:
+            raise UsageError(f"-o {again}: an earlier line wrote it; put {{i}} in the name")
         self.plan, self.jobs, self.paths = plan, jobs, paths
         self._skip()
 
-    def _results(self, jobs: list[Job], swept: list[str]) -> list[names.Result]:
+    @staticmethod
+    def _sizes(jobs: list[Job]) -> list[Size]:
+        """What each job draws; a picture to be changed is read here, before anything is loaded. Raises InputError."""
+        shapes: dict[int, tuple[int, int] | None] = {}
+        for asked in {id(job.asked): job.asked for job in jobs}.values():
+            shapes[id(asked)] = None
+            if asked.image is not None:
+                from genctl.drawing import read_start
+
+                start = read_start(asked)
+                shapes[id(asked)] = start[0].size if start else None
+        return [size_of(job, shapes[id(job.asked)]) for job in jobs]
+
+    def _results(self, jobs: list[Job], sizes: list[Size], swept: list[str]) -> list[names.Result]:
         """What file names can be made of. Jobs that share their settings share their fields."""
         fields: dict[tuple[int, int], dict[str, Any]] = {}
         results = []
-        for index, (job, text) in enumerate(zip(jobs, swept, strict=True), self.count):
+        for index, (job, size, text) in enumerate(zip(jobs, sizes, swept, strict=True), self.count):
             key = (id(job.asked), id(job.options))
-            shown = fields[key] if key in fields else fields.setdefault(key, job.fields())
+            shown = fields[key] if key in fields else fields.setdefault(key, job.fields(size))
             results.append(names.Result(index, job.seed, job.asked.condition, job.model, shown, text))
         return results
 
@@ -151,8 +165,8 @@ class Session:
                     if self.preview:
                         self.display.preview(to_image(event.guess()), event.step, event.steps)
                     continue
-                if compare and not done:
-                    self._differences(*compare, event.document)
+                if compare:
+                    self._differences(compare[0], _own(compare[1], done), event.document)
                 image = to_image(event.guess())
                 path = self.paths[done] if self.paths and not self.out.grid else None
                 done += 1
@@ -167,7 +181,7 @@ class Session:
                     raise KeyboardInterrupt
         if kept:
             self._put_sheet(kept, sheet.compose([image for image, _ in kept], self.plan.layout))
-        self.count += done
+        self.count += len(self.plan.cells)
 
     def _put_sheet(self, kept: list[tuple[Image, dict[str, Any]]], image: Image) -> None:
         from genctl.media import sheet
@@ -179,6 +193,7 @@ class Session:
     def _put(self, image: Image, path: Path | None, document: dict[str, Any]) -> None:
         put_out(image, path, document if self.out.metadata else None)
         if path is not None:
+            self.written.add(path)
             self._result_line(path, document)
 
     def _result_line(self, path: Path, facts: dict[str, Any]) -> None:
@@ -197,7 +212,7 @@ class Session:
                 self._remark(f"{what} is not what {path} was made with; the picture will differ")
 
     # a process that stays --------------------------------------------------------------------------------------------
-    def failed(self, number: int, error: GenctlError) -> None:
+    def failed(self, number: int, error: Exception) -> None:
         """Say that a line could not be drawn: on stderr, and with --json on stdout as well."""
         print(f"genctl: {error}", file=sys.stderr, flush=True)
         if self.out.as_json:
@@ -217,6 +232,12 @@ class Session:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def _own(made: dict[str, Any], index: int) -> dict[str, Any]:
+    """What a picture, or the picture at this place of a sheet, said of itself."""
+    rows = made.get(CELLS, [])
+    return made | rows[index] if index < len(rows) else made
 
 
 def put_out(image: Image, path: Path | None, document: dict[str, Any] | None) -> None:

@@ -13,11 +13,10 @@ from genctl.cli import flags, shared
 from genctl.cli.jobs import Documents, like_plan, line_plan, lines_of, product
 from genctl.cli.output import Output, Session
 from genctl.cli.progress import Progress
-from genctl.errors import GenctlError, InputError, UsageError
+from genctl.errors import GenctlError, InputError, PipeClosedError, UsageError
 from genctl.families import registry
 from genctl.media.sheet import CELLS
-from genctl.options import MOST_SEED
-from genctl.seeds import MOST, fresh_seed, parse_seeds
+from genctl.seeds import MOST, MOST_SEED, fresh_seed, parse_seeds
 
 
 @flags.takes(every_option, sweeps=True)
@@ -73,7 +72,9 @@ def sample(
     shared.one_stdout(output, as_json)
     first = fresh_seed() if seed is None else seed
     numbers = parse_seeds(seeds) if seeds is not None else [first + index for index in range(count)]
-    models = {"model": model.split(",")} if "model" in given or like is None else {}
+    if numbers[-1] > MOST_SEED:
+        raise UsageError(f"--seed {first} with -n {count}: seeds end at {MOST_SEED}")
+    models = {"model": [name.strip() for name in model.split(",")]} if "model" in given or like is None else {}
     documents = Documents()
     out = Output(output, force, skip_existing, grid, as_json, not no_metadata, quiet)
     with Session(out, batch, device, data, preview, progress, documents) as session:
@@ -100,7 +101,8 @@ def sample(
 def _stay(session: Session, axes: dict[str, list[Any]], first: int, count: int, fresh: bool) -> None:
     """Draw each line of stdin as it comes; a line that cannot be drawn is said and passed over, and the process ends
     with the first such line's exit code."""
-    failed: GenctlError | None = None
+    failed = 0
+    code = GenctlError
     empty = True
     for number, line in lines_of("-"):
         empty = False
@@ -111,12 +113,13 @@ def _stay(session: Session, axes: dict[str, list[Any]], first: int, count: int, 
                 session.announced, fresh = f"seed {first} for each prompt without one", False
             with session.whole_pictures():
                 session.draw()
-        except GenctlError as error:
-            if error.exit_code == 0:
+        except Exception as error:  # also a fault of ours: whoever keeps this process goes on
+            if isinstance(error, PipeClosedError):
                 raise
-            failed = failed or error
+            kind = type(error) if isinstance(error, GenctlError) else GenctlError
+            code, failed = kind if not failed else code, failed + 1
             session.failed(number, error)
     if empty:
         raise InputError("-: no prompts")
-    if failed is not None:
-        raise type(failed)(f"a line could not be drawn, the first: {failed}")
+    if failed:
+        raise code(f"{failed} {'line' if failed == 1 else 'lines'} could not be drawn")

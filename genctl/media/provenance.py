@@ -32,6 +32,8 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "seed": int, "steps": int, "guidance_scale": (int, float), "guidance_interval": list,
 }  # fmt: skip
 MOST_TEXT = 60_000  # bytes of JSON: a JPEG holds 64 KiB of XMP
+LEAST_TEXT = 100  # characters: before texts are cut shorter than that, a sheet says less of its pictures
+MOST_OTHER = 900_000  # bytes of it in other formats, which have no such limit
 MOST_READ = 1 << 20  # characters of JSON that are parsed
 
 
@@ -53,11 +55,12 @@ def parameters(document: dict[str, Any]) -> str:
 def embed(document: dict[str, Any] | None, form: str) -> dict[str, Any]:
     """Keyword arguments for Pillow's save that put `document` into a file ("png", "webp", "jpeg", "avif" or "gif").
 
-    The same document gives the same bytes. Its longest texts are shortened until it has at most 60,000 bytes.
+    The same document gives the same bytes. What is too long is cut, its longest texts and if need be what a sheet
+    says of its pictures one by one: above 60,000 bytes for JPEG, 900,000 else.
     """
     if document is None:
         return {}
-    text, document = _fitted(document)
+    text, document = _fitted(document, MOST_TEXT if form == "jpeg" else MOST_OTHER)
     line = parameters(document).replace("\0", " ")
     if form == "png":
         info = PngImagePlugin.PngInfo()
@@ -71,20 +74,28 @@ def embed(document: dict[str, Any] | None, form: str) -> dict[str, Any]:
     return {"exif": exif.tobytes(), "xmp": XMP.format(html.escape(text, quote=False)).encode()}
 
 
-def _fitted(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The document as JSON of at most MOST_TEXT bytes in each of its disguises, and what it then holds."""
+def _fitted(document: dict[str, Any], room: int) -> tuple[str, dict[str, Any]]:
+    """The document as JSON of at most `room` bytes in each of its disguises, and what it then holds."""
     most = MOST_TEXT
     while True:
-        short = {key: _clean(value)[:most] if isinstance(value, str) else value for key, value in document.items()}
+        short = _cut(document, most)
         text = json.dumps(short, sort_keys=True, ensure_ascii=False)
         longest = max(len(html.escape(text, quote=False).encode()), len(parameters(short).encode("utf-16-be")))
-        if longest <= MOST_TEXT or most == 0:
+        if longest <= room or most == 0:
             return text, short
         most //= 2
+        if most < LEAST_TEXT and "pictures" in document:
+            document = {key: value for key, value in document.items() if key not in ("pictures", "sheet")}
+            most = MOST_TEXT
 
 
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()  # an argument that was not UTF-8 holds lone surrogates
+def _cut(value: Any, most: int) -> Any:
+    """A document whose texts, at any depth, have at most so many characters that can be written."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()[:most]
+    if isinstance(value, dict):
+        return {key: _cut(item, most) for key, item in value.items()}
+    return [_cut(item, most) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_provenance(data: bytes) -> dict[str, Any] | None:

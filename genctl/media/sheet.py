@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
 import math
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +19,9 @@ LABELS = ("row_labels", "column_labels", "cell_labels")
 GAP = 2  # white pixels between pictures
 INK = (20, 20, 20)
 WIDEST = 14  # of a row's labels, in line heights
-LINES = 2  # of a label at most
+LINES = 3  # of a label at most
+MOST_WORD = 160  # pixels by which a cell is widened for a label's longest word
+LONGEST = 300  # characters of a label that are looked at
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Measure:
 
 def measured(layout: Layout, cell: tuple[int, int]) -> Measure:
     """What a sheet of pictures of at most `cell` pixels takes."""
+    cell = widened(layout, cell)
     line = font_size(cell) * 5 // 4
     margin = line // 2 if layout.labelled else 0
     rows = [text for label in layout.row_labels for text in lines_of(label, cell, WIDEST * line)]
@@ -81,7 +87,8 @@ def compose(pictures: list[Image.Image], layout: Layout) -> Image.Image:
     """The pictures in reading order on white. Smaller ones are enlarged by a whole factor where that fills the cell of
     the largest, else they stand in its middle."""
     cell = (max(one.width for one in pictures), max(one.height for one in pictures))
-    to = measured(layout, cell)
+    room = cell
+    to, cell = measured(layout, cell), widened(layout, cell)
     sheet = Image.new("RGB", to.size, "white")
     pen = ImageDraw.Draw(sheet)
     for index, picture in enumerate(pictures):
@@ -95,7 +102,7 @@ def compose(pictures: list[Image.Image], layout: Layout) -> Image.Image:
             _write(pen, layout.row_labels[row], to.margin, y + (cell[1] - lines * to.line) // 2, cell, WIDEST * to.line)
         if layout.cell_labels:
             _write(pen, layout.cell_labels[index], x, y, cell, cell[0], centre=True)
-        fitted = _enlarged(picture, cell)
+        fitted = _enlarged(picture, room)
         sheet.paste(fitted, (x + (cell[0] - fitted.width) // 2, y + to.above + (cell[1] - fitted.height) // 2))
     return sheet
 
@@ -121,8 +128,13 @@ def font_size(cell: tuple[int, int]) -> int:
     return max(10, min(24, min(cell) // 10))
 
 
+@functools.cache
+def _font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
 def _font(cell: tuple[int, int]) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(font_size(cell))
+    return _font_of(font_size(cell))
 
 
 def width_of(text: str, cell: tuple[int, int]) -> int:
@@ -132,11 +144,9 @@ def width_of(text: str, cell: tuple[int, int]) -> int:
 def lines_of(text: str, cell: tuple[int, int], most: int) -> list[str]:
     """The text in at most two lines of `most` pixels, broken at spaces where it can be, its end cut where it must."""
     lines: list[str] = []
-    rest = " ".join(text.split())
+    rest = " ".join(written(text[:LONGEST]).split())
     while rest and len(lines) < LINES:
-        count = len(rest)
-        while count > 1 and width_of(rest[:count], cell) > most:
-            count -= 1
+        count = bisect.bisect_right(range(1, len(rest) + 1), most, key=lambda end: width_of(rest[:end], cell)) or 1
         space = rest.rfind(" ", 0, count + 1)
         count = count if count == len(rest) or space < 1 else space
         lines.append(rest[:count])
@@ -147,6 +157,19 @@ def lines_of(text: str, cell: tuple[int, int], most: int) -> list[str]:
             last = last[:-1]
         lines[-1] = last + "…"
     return lines or [""]
+
+
+def written(text: str) -> str:
+    """A label in the letters that Pillow's own font has: accents left away, "?" for what is in no Latin script."""
+    plain = unicodedata.normalize("NFKD", text)
+    return "".join(mark if mark.isascii() else "?" for mark in plain if not unicodedata.combining(mark))
+
+
+def widened(layout: Layout, cell: tuple[int, int]) -> tuple[int, int]:
+    """The cell, as wide as the longest word of the labels above it where that is not too much."""
+    words = [word for label in (*layout.column_labels, *layout.cell_labels) for word in written(label).split()]
+    longest = max((width_of(word, cell) for word in words[:LONGEST]), default=0)
+    return max(cell[0], min(longest, MOST_WORD)), cell[1]
 
 
 def _write(

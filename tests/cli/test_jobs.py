@@ -165,7 +165,7 @@ def test_values_of_the_command_line_stand_in_for_lines(models: Path, capsys: pyt
 
 
 @pytest.mark.parametrize(("line", "said"), [
-    ('{"prompt": "a", "cfg": "x"}', "line 2: --cfg x: wants a finite number"),
+    ('{"prompt": "a", "cfg": "x"}', "line 2: --cfg 'x': wants a finite number"),
     ('{"prompt": "a", "solver": "eulr"}', 'did you mean "euler"'),
     ('{"prompt": "a", "steps": 1.5}', "line 2: --steps 1.5: wants a whole number"),
     ('{"prompt": "a", "seed": -1}', "line 2: seed and n are whole numbers"),
@@ -237,7 +237,7 @@ def test_other_sizes(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "trained on" not in capsys.readouterr().err
     for wrong, said in (
         (["--size", "60x32"], "multiples of 8, such as 64x32"),
-        (["--size", "0x32"], "wants a size"),
+        (["--size", "0x32"], "wants sides of 1 to"),
         (["--size", "4096"], "more than 64 times the 32x32"),
         (["-W", "64"], "--width and --height go together"),
         (["-W", "64", "-H", "64", "--size", "64"], "--width and --height go together"),
@@ -388,3 +388,84 @@ def test_values_that_cannot_be_are_shown_as_they_were_written(
 ) -> None:
     code, err = refused(capsys, *SAMPLE, *arguments)
     assert (code in (2, 4), said in err) == (True, True), err
+
+
+# found by a review ---------------------------------------------------------------------------------------------------
+def test_a_stopped_stream_goes_on(models: Path) -> None:
+    for left, wanted in ((3, 3), (1, 2)):  # from nothing, then with one of three there
+        with staying("-o", "{i}.png", "--skip-existing") as process:
+            out, _ = process.communicate("cat\ndog\nfox\n")
+        assert len(out.split()) == wanted
+        assert sorted(path.name for path in Path().glob("?.png")) == ["0.png", "1.png", "2.png"]
+        for name in ("1.png", "2.png"):
+            Path(name).unlink()
+        assert left
+
+
+def test_a_line_that_breaks_something_does_not_end_the_others(models: Path) -> None:
+    odd = [
+        '{"image": 5}',
+        '{"guide": {}}',
+        '{"cfg": 1%s}' % ("0" * 400),
+        '{"image": "a\\u0000b"}',
+        '{"mask": []}',
+        "[1]",
+    ]
+    with staying("--json", "-o", "{i}.png") as process:
+        out, err = process.communicate("\n".join([*odd, '{"prompt": "\\ud800"}', "cat"]) + "\n")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert ["error" in row for row in rows] == [True] * 5 + [False] * 3  # "[1]" is a prompt like any other
+    assert "fault of genctl" not in err
+    assert process.returncode == 3
+
+
+def test_a_line_does_not_overwrite_an_earlier_one(models: Path) -> None:
+    with staying("--json", "-o", "{prompt}.png", "-f") as process:
+        out, _ = process.communicate('cat\n{"prompt": "cat", "cfg": 1}\n')
+    assert "an earlier line wrote it" in json.loads(out.splitlines()[1])["error"]
+
+
+def test_a_large_sheet_keeps_what_it_says(models: Path) -> None:
+    from genctl.media.write import encode_picture
+
+    rows = [{"seed": seed, "guidance_scale": 2.0} for seed in range(3000)]
+    said = {"model": "ldm", "prompt": "cat", "pictures": rows, "sheet": {"columns": 60}, "count": 3000}
+    for form in ("png", "webp", "gif"):
+        assert read_provenance(encode_picture(Image.new("RGB", (8, 8)), form, said)) == said
+    short = read_provenance(encode_picture(Image.new("RGB", (8, 8)), "jpeg", said))
+    assert short == {"model": "ldm", "prompt": "cat", "count": 3000}  # which holds 64 KiB
+
+
+def test_a_sheet_of_pictures_that_it_does_not_hold_is_not_repeated(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("p.txt").write_text('{"prompt": "cat", "guide": "tiny-ldm", "cfg": 2}\ncat\n')
+    assert execute([*SAMPLE, "--prompts", "p.txt", "--grid", "-o", "sheet.png"]) == 0
+    code, err = refused(capsys, "sample", "--like", "sheet.png")
+    assert (code, "some of its pictures were made with a weaker model" in err) == (3, True)
+
+
+def test_names_know_the_size_that_is_drawn(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (60, 30), "red").save("i.png")
+    (row,) = lines(capsys, *SAMPLE, "--image", "i.png", "-o", "{size}.png")
+    assert row["path"] == f"{row['size']}.png" == "48x24.png"
+
+
+def test_guidance_of_nothing_is_remarked(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([*SAMPLE, "--cfg", "9", "-o", "a.png"]) == 0
+    assert "--cfg has no effect without a prompt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seeds", [["--seeds", "9" * 20], ["--seed", str((1 << 62) - 1), "-n", "2"]])
+def test_seeds_end_somewhere(models: Path, capsys: pytest.CaptureFixture[str], seeds: list[str]) -> None:
+    assert refused(capsys, "sample", "-m", "tiny-ldm", *seeds)[0] == 2
+
+
+def test_long_labels_take_no_time() -> None:
+    from genctl.media.sheet import LONGEST, lines_of, width_of
+
+    found = lines_of("word " * 10_000, (128, 128), 128)
+    assert len(found) == 2
+    assert found[1].endswith("…")
+    assert all(width_of(line, (128, 128)) <= 128 for line in found)
+    assert LONGEST < 1000

@@ -21,7 +21,11 @@ from genctl.families.flow import inversion, sample
 from genctl.families.flow.meanflow import MeanFlow
 from genctl.families.flow.model import FlowModel
 from genctl.families.flow.objective import FlowMatching, Objective, trained
+from genctl.families.flow.options import FlowOptions
 from genctl.nets.dit import DiT
+from genctl.options import declared
+
+NONE = {name: about.default for name, about in declared(FlowOptions).items()}  # what is not asked for
 
 
 class Flow(FlowModel):
@@ -123,6 +127,13 @@ class Flow(FlowModel):
         low, high = settings.get("least_guidance"), settings.get("most_guidance")
         if low is not None and options is not None and options.cfg is not None and not low <= options.cfg <= high:
             lines.append(f"this student was distilled for --cfg {low:g} to {high:g}; {options.cfg:g} is a guess")
+        if (
+            options is not None
+            and options.guide is None
+            and not (any(request.conditions) or options.negative or options.also)
+        ):
+            idle = [name for name in ("cfg", "guidance", "interval", "rescale") if getattr(options, name) != NONE[name]]
+            lines += [f"--{name} has no effect without a prompt: there is nothing to guide by" for name in idle]
         if request.size is not None and request.size != self.pixels:
             what = "things are stretched to fill it and edges are worse, the more the sizes differ"
             lines.append(f"trained on pictures of {self.pixels}; at {request.size} {what}")

@@ -10,7 +10,7 @@ from genctl import config
 from genctl.diffusion.names import SYNONYMS, PathName, Rule, SolverName, Spacing
 from genctl.errors import UsageError
 from genctl.families.flow.settings import SamplingConfig
-from genctl.options import Options, Span, Weighted, option
+from genctl.options import ModelSource, Options, Span, Weighted, option
 
 GUIDANCE, SAMPLER = "Guidance", "Sampler"  # panels of --help
 FLOW_MAP_SOLVERS = ("euler", "consistency")  # whose every step says where it ends
@@ -31,7 +31,9 @@ class FlowOptions(Options):
         aliases=("negative_prompt",),
     )  # fmt: skip
     also: Weighted = option((), "A further prompt and its weight, such as hat:0.5 (repeatable).", panel=GUIDANCE)
-    guide: Any = option(None, "A weaker model of the same kind to steer away from.", panel=GUIDANCE, restored=False)
+    guide: ModelSource | None = option(
+        None, "A weaker model of the same kind to steer away from.", panel=GUIDANCE, restored=False
+    )
     guidance: Rule = option("cfg", "By which rule", panel=GUIDANCE)
     interval: Span | None = option(
         None, "Guide only for t within LOW,HIGH (1 = noise).", panel=GUIDANCE, low=0, high=1, key="guidance_interval"
