@@ -159,16 +159,16 @@ def test_training_and_distilling_from_python(models: Path) -> None:
     said, rows = [], []
     data = shape_folder(Path("data"), 1)
     made = genctl.train(data, "rf", "runs/rf", preset="tiny", steps=2, report=rows.append, remark=said.append,
-                        settings={"train": {"log_steps": 1}})  # fmt: skip
+                        settings={"train": {"log_steps": 1}, "model": {"condition": "none"}})  # fmt: skip
     assert made == Path("runs/rf/model.safetensors")
     assert [row["step"] for row in rows if "loss" in row] == [1, 2]
     assert any("data: " in line for line in said)
     before = made.read_bytes()
-    again = {"preset": "tiny", "settings": {"train": {"log_steps": 1}}}
+    again = {"preset": "tiny", "settings": {"train": {"log_steps": 1}, "model": {"condition": "none"}}}
     assert genctl.train(data, "rf", "runs/rf", steps=2, **again).read_bytes() == before  # resumed, and done already
     small = {"train": {"batch": 2}}
     student = genctl.distill("runs/rf", 2, "runs/fast", method="reflow", pairs=2, updates=1, settings=small)
-    assert len(genctl.load(str(student)).draw("red circle", n=2, seed=1)) == 2
+    assert len(genctl.load(str(student)).draw(n=2, seed=1)) == 2
     with pytest.raises(UsageError, match="not one of vae, ldm, rf"):
         genctl.train(data, "optimal", "runs/x", steps=1)
     with pytest.raises(UsageError, match="section modle"):

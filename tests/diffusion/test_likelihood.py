@@ -32,6 +32,7 @@ def test_exact_log_likelihood(name: str) -> None:
     assert torch.allclose(torch.cov(latent.T), torch.eye(3, dtype=torch.float64), atol=0.1)  # data become pure noise
 
 
+@pytest.mark.slow
 def test_probes_estimate_the_divergence() -> None:
     path, x = PATHS["linear"], MIXTURE.sample(20, torch.Generator().manual_seed(0))
     times = torch.linspace(0, 1, 13, dtype=torch.float64)

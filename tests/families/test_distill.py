@@ -41,6 +41,7 @@ def test_energy_distance() -> None:
     assert energy(a, b + 1) > 0.3
 
 
+@pytest.mark.slow
 def test_the_teacher_is_exact() -> None:
     assert abs(energy(drawn(Plane(PlaneConfig()), 4000, steps=32), REAL)) < 0.003
 

@@ -9,6 +9,7 @@ from helpers import shape_folder
 from genctl.data.folder import Entry
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.errors import InputError
+from genctl.families.flow.options import FlowOptions
 from genctl.families.saved import load as load_model
 from genctl.metrics.samples import distances, draw_like, memorised, nearest_two, prompt_of
 
@@ -61,10 +62,10 @@ def test_samples_are_asked_for_as_the_data_are_described(models: Path, shapes: P
     model = load_model("tiny-ldm")
     assert prompt_of(model, shapes.entries[0]).endswith("style")
     counts: list[int] = []
-    made = draw_like(model, shapes, 3, {"steps": 1}, lambda done, total: counts.append(done))
+    made = draw_like(model, shapes, 3, FlowOptions(steps=1), lambda done, total: counts.append(done))
     assert made.shape == (3, 3, 32, 32)
     assert counts[-1] == 3
-    assert torch.equal(made, draw_like(model, shapes, 3, {"steps": 1}, lambda done, total: None))
+    assert torch.equal(made, draw_like(model, shapes, 3, FlowOptions(steps=1), lambda done, total: None))
 
 
 def test_a_copy_is_three_times_nearer_to_one_than_to_the_next(tmp_path: Path) -> None:
