@@ -60,7 +60,8 @@ class Drawn:
             parts = []
             for at in range(0, len(asked), CHUNK):
                 prompts, seeds = asked[at : at + CHUNK], self._seeds(start + at, CHUNK)[: len(asked) - at]
-                options = FlowOptions(steps=config.teacher_steps, solver="euler", cfg=scales[at])
+                scale = scales[at] if teacher.condition != "none" else None  # else there is nothing to guide by
+                options = FlowOptions(steps=config.teacher_steps, solver="euler", cfg=scale)
                 request = Request(seeds, [*prompts], options, chunk=CHUNK)
                 report(start + at, len(self.asked))
                 parts.append(teacher.drawn(request).half().cpu())
