@@ -30,8 +30,7 @@ class ToyConfig(Sized):
 
 
 class Toy(Conditional):
-    name, Config, Options = "toy", ToyConfig, ToyOptions
-    can = frozenset({"sample", "class"})
+    name, Config, Options, can = "toy", ToyConfig, ToyOptions, frozenset({"sample", "class"})
 
     def __init__(self, config: ToyConfig) -> None:
         super().__init__(config)
