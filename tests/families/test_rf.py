@@ -163,7 +163,9 @@ def test_conditions_are_dropped_in_their_share(shapes: Pictures, share: float) -
     assert seen[2].all()
 
 
-@pytest.mark.parametrize("path", ["cosine", "vp", "edm"])
+@pytest.mark.parametrize(
+    "path", [pytest.param("cosine", marks=pytest.mark.slow), "vp", pytest.param("edm", marks=pytest.mark.slow)]
+)
 def test_guidance_and_strength_mean_the_same_along_any_path(shapes: Pictures, path: str) -> None:
     """The interval and the strength are about the model's own times, whatever path is walked."""
     model, image = made(), shapes.pixels[3].float() / 127.5 - 1
@@ -175,7 +177,9 @@ def test_guidance_and_strength_mean_the_same_along_any_path(shapes: Pictures, pa
         assert (got - exact).abs().mean() < 0.04
 
 
-@pytest.mark.parametrize("path", ["cosine", "vp", "edm"])
+@pytest.mark.parametrize(
+    "path", [pytest.param("cosine", marks=pytest.mark.slow), "vp", pytest.param("edm", marks=pytest.mark.slow)]
+)
 def test_any_path_leads_a_models_noise_to_the_same_picture(path: str) -> None:
     """The ODEs of all paths are one, in other coordinates. VP and EDM begin where a little signal is left."""
     model = made("none")
