@@ -3,13 +3,13 @@ kind. A flag, a JSON line, a Python keyword and a picture's own provenance all c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from genctl.errors import UsageError, nearest
 from genctl.families import registry
-from genctl.options import Options, PictureSource, by_keyword, declared, option
+from genctl.options import Option, Options, PictureSource, by_keyword, declared, option
 from genctl.sizes import MOST_SIDE, Size
 
 PICTURE = "From a picture"  # a panel of --help
@@ -83,12 +83,29 @@ class Job:
 FIELDS = ("seed", "i", "prompt", "model", "class", "width", "height")  # of templates, beside the options' names
 
 
-def every_option() -> dict[str, Any]:
-    """All options of all kinds by name, those that every family shares first."""
-    found = dict(declared(Asked))
-    for kind in registry.kinds():
-        found |= {name: about for name, about in declared(kind).items() if name not in found}
+def of_all_kinds(named: Callable[[type[Options]], dict[str, Option]]) -> dict[str, Option]:
+    """The options of all kinds by what `named` calls them, those that every family shares first; of two that share a
+    name the first one."""
+    found: dict[str, Option] = {}
+    kinds: list[type[Options]] = [Asked, *registry.kinds()]
+    for kind in kinds:
+        found |= {name: about for name, about in named(kind).items() if name not in found}
     return found
+
+
+def every_option() -> dict[str, Option]:
+    """By their names."""
+    return of_all_kinds(declared)
+
+
+def keywords() -> dict[str, Option]:
+    """By everything that a JSON line may call them."""
+    return of_all_kinds(by_keyword)
+
+
+def recorded_keys() -> dict[str, Option]:
+    """By what a picture's provenance calls them."""
+    return of_all_kinds(lambda kind: {about.key: about for about in declared(kind).values()})
 
 
 def build(model: str, document: Document, given: Mapping[str, Any]) -> tuple[Asked, Options]:
@@ -176,11 +193,3 @@ def size_of(job: Job, picture: tuple[int, int] | None = None) -> Size:
     scale = (trained.area / (picture[0] * picture[1])) ** 0.5
     width, height = (min(MOST_SIDE // step * step, max(1, round(side * scale))) for side in picture)
     return Size(width, height).nearest(step)
-
-
-def keywords() -> dict[str, Any]:
-    """The options of all kinds by everything that a JSON line may call them."""
-    found = dict(by_keyword(Asked))
-    for kind in registry.kinds():
-        found |= {key: about for key, about in by_keyword(kind).items() if key not in found}
-    return found

@@ -18,7 +18,7 @@ from genctl import __version__, hub
 from genctl.asked import Asked, Job, size_of
 from genctl.errors import InputError
 from genctl.families.base import Edit, Family, Request
-from genctl.media.pictures import fit, read_picture, to_float, to_tensor
+from genctl.media.pictures import fit, on_white, read_picture, to_float, to_tensor
 from genctl.media.stream import read_file
 from genctl.sizes import Size
 
@@ -35,10 +35,6 @@ class Event:
     steps: int
     document: dict[str, Any] | None
     guess: Callable[[], Tensor]
-
-    @property
-    def final(self) -> bool:
-        return self.document is not None
 
 
 def draw(
@@ -111,8 +107,6 @@ def read_start(asked: Asked) -> tuple[Image.Image, Image.Image | None] | None:
 def as_picture(source: Any) -> Image.Image:
     """An RGB picture from a path or from a Pillow picture."""
     if isinstance(source, Image.Image):
-        from genctl.media.pictures import on_white
-
         try:
             return on_white(source)
         except (ValueError, OSError) as error:

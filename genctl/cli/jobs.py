@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from genctl.asked import Asked, Job, build, keywords, sided
+from genctl.asked import Job, build, keywords, recorded_keys, sided
 from genctl.cli import shared
 from genctl.errors import GenctlError, InputError, UsageError
-from genctl.families import registry
 from genctl.media.sheet import CELLS, LABELS, Layout, square
-from genctl.options import clean, declared, plain
+from genctl.options import clean, plain
 from genctl.seeds import MOST, MOST_SEED
 
 Cell = dict[str, Any]  # one picture's settings by name: `model`, `seed` and those of `build`
@@ -259,7 +258,7 @@ def _restored(path: Path, document: dict[str, Any]) -> dict[str, list[Any]]:
     if type(seed) is not int or not 0 <= seed <= MOST_SEED:
         raise InputError(f"{path}: says seed {seed!r} of itself, which cannot be")
     found: dict[str, list[Any]] = {"model": [str(document.get("model", "ldm"))], "seed": [seed]}
-    for key, about in settings().items():
+    for key, about in recorded_keys().items():
         if about.restored and document.get(key) is not None:
             try:
                 found[about.name] = [about.check(document[key])]
@@ -278,11 +277,3 @@ def _layout(said: Any, count: int) -> Layout:
     fits = {"row_labels": made.rows, "column_labels": made.columns, "cell_labels": count}
     good = all(len(getattr(made, name)) in (0, most) for name, most in fits.items()) and 0 < made.columns <= count
     return made if good else square(count)
-
-
-def settings() -> dict[str, Any]:
-    """The options of all kinds by their key in a picture's provenance."""
-    found = {about.key: about for about in declared(Asked).values()}
-    for kind in registry.kinds():
-        found |= {about.key: about for about in declared(kind).values() if about.key not in found}
-    return found
