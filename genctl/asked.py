@@ -68,8 +68,8 @@ class Job:
 
     @property
     def shared(self) -> tuple[Any, ...]:
-        """What jobs that are drawn together have in common."""
-        return self.model, replace(self.asked, prompt="", class_name=""), self.options
+        """What jobs that are drawn together have in common; nothing is guided where nothing is asked for."""
+        return self.model, replace(self.asked, prompt="", class_name=""), self.options, bool(self.asked.condition)
 
     def fields(self, size: Size) -> dict[str, Any]:
         """What a file name's template can hold of it, when it is drawn at this size."""

@@ -69,7 +69,7 @@ def request_of(
     start = read_start(first)
     size = size_of(jobs[0], start[0].size if start else None)
     edit = edit_of(first, start, size, remark) if start else None
-    facts: dict[str, Any] = {} if first.dtype == "auto" else {"dtype": first.dtype}
+    facts: dict[str, Any] = {}
     if edit is not None:
         facts |= {"image": fingerprint(edit.picture), "strength": edit.strength}
         facts |= {} if edit.mask is None else {"mask": fingerprint(edit.mask)}

@@ -51,6 +51,20 @@ def steps(model: FlowModel, request: Request, start: int) -> Iterator[tuple[Tens
         yield state, x, step, len(times) - 1
 
 
+def together(model: FlowModel, request: Request) -> int:
+    """How many pictures are drawn at once: `request.chunk`, or one on a CPU whose products round a picture by the batch
+    that it is in. So a picture is the same whatever it is drawn with. (On a GPU it is up to rounding.)"""
+    options, shape, count = options_of(model, request), shape_of(model, request), len(request.seeds)
+    chunk = min(request.chunk, count)
+    if model.device.type != "cpu" or chunk == 1 or not request.packed:
+        return request.chunk
+    nets = [(model, 1 if model.distilled else 2 + len(options.also))]
+    nets += [] if options.guide is None else [(guide_of(model, options.guide), 1)]
+    sizes = {chunk, count % chunk} - {0, 1}
+    alike = all(net.rounds_alike(size, rows, shape, request.dtype) for net, rows in nets for size in sizes)
+    return request.chunk if alike else 1
+
+
 def options_of(model: FlowModel, request: Request) -> Any:
     """The request's options, settled: FlowOptions in which `steps` and `solver` are said."""
     return model.options(request)
