@@ -23,6 +23,7 @@ from typing import Any, NewType, TypeVar
 
 from genctl.errors import UsageError, nearest
 from genctl.sizes import Size
+from genctl.text import clean
 
 T = TypeVar("T", bound="Options")
 Weighted = tuple[tuple[str, float], ...]  # prompts and their weights
@@ -165,11 +166,6 @@ def _model(option: Option, value: Any) -> Any:
     """A name, a family, or the family of a loaded `Model`."""
     value = str(value) if isinstance(value, os.PathLike) else getattr(value, "family", value)
     return value if (isinstance(value, str) and value) or hasattr(value, "sample") else None
-
-
-def clean(text: str) -> str:
-    """Text that can be written: an argument that was not UTF-8 holds lone surrogates, which become "?"."""
-    return text.encode("utf-8", "replace").decode()
 
 
 CHECKS: dict[str, Any] = {

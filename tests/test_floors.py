@@ -10,10 +10,12 @@ FLOORS = [  # from the top; a file may import from its own floor and from those 
     {"cli", "__main__"}, {"model", "drawing"}, {"training", "metrics"}, {"families", "asked"}, {"data", "media"},
     {"nets"},
     {"diffusion"},
-    {"options", "sizes", "config", "files", "hub", "draws", "seeds", "errors", "devices", "describe", "__init__", ""},
+    {"options", "sizes", "config", "files", "hub", "draws", "seeds", "errors", "devices", "describe", "text",
+     "__init__", ""},
 ]  # fmt: skip
-LIGHT = ("options", "asked", "sizes", "config", "cli", "diffusion.names", "families.registry", "families.flow.options",
-         "families.flow.settings", "families.distill.settings")  # fmt: skip  # without torch at their top
+# without torch at their top
+LIGHT = ("options", "asked", "sizes", "config", "cli", "text", "diffusion.names", "families.registry",
+         "families.flow.options", "families.flow.settings", "families.distill.settings")  # fmt: skip
 
 
 def name_of(file: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from genctl.cli import shared
-from genctl.cli.jobs import lines_of
+from genctl.cli.jobs import prompts_of
 from genctl.cli.progress import Progress, TrainingDisplay
 from genctl.cli.train import laid_over
 from genctl.families import registry
@@ -57,7 +57,7 @@ def distill(
     """Make a fast student of a trained flow: genctl distill --model ldm --steps 1. Run it again to resume."""
     _, document = shared.describe(model)
     checked(document, model, method, data, prompts, pairs, init)
-    asked = None if prompts is None else [text for _, text in lines_of(str(prompts))]
+    asked = None if prompts is None else prompts_of(str(prompts))
     if data is None:
         asked_of(document, model, asked, str(prompts))
     from genctl.training.distill import distill
