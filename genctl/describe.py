@@ -13,12 +13,11 @@ from genctl.errors import GenctlError, InputError
 def describe(target: str, remark: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Everything that a model (by name or path), picture or code file says of itself; `remark` gets what a person should
     know besides. A file is taken for what its first bytes say, whatever its name. Raises GenctlError."""
-    from genctl.media.folder import is_picture_name
-    from genctl.media.pictures import looks_like_picture
+    from genctl.media.formats import ENDINGS, looks_like_picture
     from genctl.media.stream import read_file
 
     path = Path(target)
-    if is_picture_name(path) or (is_file(path) and looks_like_picture(first_of(path))):
+    if path.suffix.lower() in ENDINGS or (is_file(path) and looks_like_picture(first_of(path))):
         return of_picture(read_file(path), target, remark)
     if is_file(path) and path.suffix == ".safetensors":
         documents = _code_documents(path)

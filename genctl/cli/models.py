@@ -97,7 +97,7 @@ def info(
 
 def _files_of(target: str) -> list[str]:
     """A folder's pictures, or the target itself. Raises InputError for a folder without any."""
-    from genctl.media.pictures import picture_files
+    from genctl.media.folder import picture_files
 
     folder = Path(target)
     if not folder.is_dir() or (folder / "model.safetensors").exists() or (folder / "run.json").exists():

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from genctl.media.pictures import open_picture
+from genctl.media.formats import open_picture
 from genctl.media.png import PNG_START, png_texts
 
 USER_COMMENT, EXIF_IFD = 0x9286, 0x8769

@@ -11,23 +11,21 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from PIL import Image, ImageMath, ImageOps, UnidentifiedImageError
 
 from genctl.errors import InputError
 from genctl.media.colour import ToSRGB, png_profile, to_srgb
+from genctl.media.formats import open_picture
 from genctl.media.png import PNG_START, first_bytes, png_chunks
+from genctl.media.rows import check_rows
 from genctl.sizes import Size
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp", ".tif", ".tiff")
-READERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # by name: Pillow would hand an EPS to Ghostscript
 GIVE = "give a PNG, JPEG, WebP or GIF"
-SKIPPED = {"Thumbs.db", "__MACOSX", ".ipynb_checkpoints"}
 MOST_PIXELS = 110_000_000  # 880 MB while a picture is turned or laid on white; above, it is taken for a bomb
 MOST_SIDE = 65_535
 MOST_SCANS = 200  # of a JPEG; each goes through all of it anew
@@ -44,28 +42,20 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its remarks on bad files go to stderr by themselves
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """Picture files under a folder, by name; dot-files and what systems leave behind are passed over."""
-    found = []
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if path.suffix.lower() in ENDINGS and not any(part in SKIPPED or part.startswith(".") for part in parts):
-            found.append(path)
-    return sorted(path for path in found if path.is_file())
-
-
 def read_picture(data: bytes, name: str, remark: Remark = lambda line: None) -> Image.Image:
     """The RGB picture in `data`: first frame, EXIF rotation applied, its colour profile turned into sRGB, transparency
     laid on white, 16 bits scaled to 8. `remark` gets what a person should know of it, a line each.
 
     Raises InputError, naming `name`, for anything that is not a whole picture of at most 110 megapixels.
     """
-    return on_white(*_read(data, name, remark))
+    with _refused(data, name):
+        return on_white(*_read(data, name, remark))
 
 
 def read_mask(data: bytes, name: str, remark: Remark = lambda line: None) -> Image.Image:
     """The mask in `data` as grey, transparency laid on black: what is transparent is kept. Raises InputError."""
-    return as_mask(_read(data, name, remark)[0])
+    with _refused(data, name):
+        return as_mask(_read(data, name, remark)[0])
 
 
 def as_mask(image: Image.Image) -> Image.Image:
@@ -78,35 +68,39 @@ def as_mask(image: Image.Image) -> Image.Image:
     return on_white(image).convert("L")
 
 
-def _read(data: bytes, name: str, remark: Remark) -> tuple[Image.Image, ToSRGB | None]:
-    """The whole picture, upright, and what turns its colours into sRGB."""
-    if not data:
-        raise InputError(f"{name}: empty; {GIVE}")
+@contextlib.contextmanager
+def _refused(data: bytes, name: str) -> Iterator[None]:
+    """Whatever goes wrong within is an InputError that names the picture."""
     try:
-        kept, profile = _without_metadata(data, name, remark)
-        image = open_picture(kept)
-        if image.width * image.height > MOST_PIXELS:
-            raise Image.DecompressionBombError
-        if max(image.size) > MOST_SIDE:
-            raise ValueError(f"a side of {max(image.size)} pixels, and at most {MOST_SIDE} are read")
-        if data.startswith(JPEG_START) and data.count(b"\xff\xda") > MOST_SCANS:
-            raise ValueError(f"a JPEG of more than {MOST_SCANS} scans")
-        if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its own thumbnail
-            remark(f"{name}: has several frames, of which the first is used")
-        image.load()
-        turn = _to_srgb(profile or image.info.get("icc_profile"), image.mode, name, remark)
-        return upright(image), turn
-    except InputError:
+        yield
+    except (MemoryError, InputError):
         raise
     except UnidentifiedImageError:
         raise InputError(f"{name}: not an image ({first_bytes(data)}); {GIVE}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"{name}: more than {MOST_PIXELS / 1e6:.0f} megapixels; make it smaller first") from None
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{name}: a damaged picture ({reason})") from None
+
+
+def _read(data: bytes, name: str, remark: Remark) -> tuple[Image.Image, ToSRGB | None]:
+    """The whole picture, upright, and what turns its colours into sRGB."""
+    if not data:
+        raise InputError(f"{name}: empty; {GIVE}")
+    kept, profile = _without_metadata(data, name, remark)
+    image = open_picture(kept, name)
+    if image.width * image.height > MOST_PIXELS:
+        raise Image.DecompressionBombError
+    if max(image.size) > MOST_SIDE:
+        raise ValueError(f"a side of {max(image.size)} pixels, and at most {MOST_SIDE} are read")
+    if data.startswith(JPEG_START) and data.count(b"\xff\xda") > MOST_SCANS:
+        raise ValueError(f"a JPEG of more than {MOST_SCANS} scans")
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its own thumbnail
+        remark(f"{name}: has several frames, of which the first is used")
+    image.load()
+    turn = _to_srgb(profile or image.info.get("icc_profile"), image.mode, name, remark)
+    return upright(image), turn
 
 
 def _without_metadata(data: bytes, name: str, remark: Remark) -> tuple[bytes, bytes | None]:
@@ -115,6 +109,7 @@ def _without_metadata(data: bytes, name: str, remark: Remark) -> tuple[bytes, by
     if not data.startswith(PNG_START):
         return data, None
     parts = list(png_chunks(io.BytesIO(data), name))
+    check_rows(parts, name)
     profile = None
     for part in parts:
         if part[4:8] == b"iCCP":
@@ -136,12 +131,6 @@ def _unused_profile(name: str, remark: Remark) -> Iterator[None]:
         yield
     except ValueError as error:
         remark(f"{name}: its colour profile is ignored ({str(error)[:100]}), and its colours are taken for sRGB")
-
-
-def open_picture(data: bytes) -> Image.Image:
-    """Pillow's lazy picture over `data`, by one of our readers only. Raises what Pillow raises."""
-    avif = data[4:11] == b"ftypavi"  # asked for only when it is one: not every build of Pillow reads it
-    return Image.open(io.BytesIO(data), formats=("AVIF",) if avif else READERS)
 
 
 def upright(image: Image.Image) -> Image.Image:
