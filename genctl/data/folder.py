@@ -52,20 +52,18 @@ def scan(folder: Path, split: str = "split") -> Listing:
     if folder.is_file():
         raise InputError(f"{shown(folder)}: a file; give the folder that holds it, or a .zip or .tar of one")
     found = look(folder)
-    tables, unused = tables_of(folder)
+    tables = tables_of(folder)
     if tables:
-        return _imagefolder(found, tables, unused, split)
+        return _imagefolder(found, tables, split)
     if (folder / "metadata.parquet").exists():
         raise InputError(f"{shown(folder)}/metadata.parquet: parquet is not read; save it as metadata.jsonl")
     if not found.pictures:
         names = ", ".join(sorted(shown(path.name) for path in folder.iterdir())[:5]) or "nothing"
-        raise InputError(
-            f"{shown(folder)}: no pictures (found {names}); give a folder with PNG, JPEG, WebP or GIF files"
-        )
+        raise InputError(f"{shown(folder)}: no pictures (found {names}); give a folder with PNG, JPEG or WebP files")
     return _folders(found)
 
 
-def _imagefolder(found: Found, tables: list[Path], unused: list[Path], split: str) -> Listing:
+def _imagefolder(found: Found, tables: list[Path], split: str) -> Listing:
     """The pictures that tables name."""
     folder = found.folder
     entries, missing = [], []
@@ -83,7 +81,7 @@ def _imagefolder(found: Found, tables: list[Path], unused: list[Path], split: st
     notes = [f"{len(missing):,} named files missing ({shown(missing[0])})"] if missing else []
     notes += [found.note(f"pictures not named in {tables[0].name}", others)] if others else []
     notes += [found.note("caption files not read", texts)] if texts else []
-    notes += [found.note("further tables not read", elsewhere or unused)] if elsewhere or unused else []
+    notes += [found.note("further tables not read", elsewhere)] if elsewhere else []
     return Listing(folder, entries, f"captions from {tables[0].name}", notes + found.notes())
 
 
@@ -112,8 +110,8 @@ def _folders(found: Found) -> Listing:
 
 
 def _sidecars(found: Found) -> tuple[dict[Path, Path], list[str]]:
-    """The caption file of each picture that has one (`a.txt`, `a.caption` or `a.png.txt`, in any case), and what is left
-    out: captions without a picture, and beside another."""
+    """The caption file of each picture that has one (`a.txt`, `a.caption` or `a.png.txt`, in any case), and what is
+    left out: captions without a picture, and beside another."""
     texts: dict[str, list[Path]] = {}
     for path in found.others:
         if is_text(path) and not path.name.lower().startswith(("readme", "license", "licence", "attribution")):

@@ -19,12 +19,11 @@ MOST_TEXTS = 1000  # captions or tags of one picture
 Row = dict[str, Any]
 
 
-def tables_of(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The tables of a folder and of its splits, and those that are not used since another lies beside them."""
-    found = [
-        [place / name for name in TABLES if (place / name).is_file()] for place in [folder, *split_folders(folder)]
-    ]
-    return [first for first, *_ in filter(None, found)], [rest for every in found for rest in every[1:]]
+def tables_of(folder: Path) -> list[Path]:
+    """The table of a folder and those of its splits."""
+    places = [folder, *split_folders(folder)]
+    found = [[place / name for name in TABLES if (place / name).is_file()] for place in places]
+    return [first for first, *_ in filter(None, found)]
 
 
 def entries_of(table: Path, folder: Path, split: str) -> tuple[list[Entry], list[str]]:
@@ -45,7 +44,7 @@ def entries_of(table: Path, folder: Path, split: str) -> tuple[list[Entry], list
 
 
 def _inside(folder: Path, table: Path, name: str, where: str) -> Path | None:
-    """The named file, where there is one. By its name alone it lies within the folder; links in it may lead elsewhere."""
+    """The named file, where there is one. Its name leads nowhere else than into the folder; links there may."""
     file = Path(os.path.normpath(table.parent.absolute() / name))
     if not file.is_relative_to(os.path.normpath(folder.absolute())):
         raise InputError(f"{where} names a file outside the folder ({short(name)})")
@@ -79,6 +78,8 @@ def _csv_rows(table: Path) -> Iterator[tuple[str, Row]]:
                 columns = [cell.strip() for cell in cells]
                 if len(set(columns)) < len(columns):
                     raise InputError(f"{where}: two columns of one name among {short(columns)}")
+                if "file_name" not in columns:
+                    raise InputError(f"{where}: no column file_name, but {short(columns)} (commas part them)")
             elif len(cells) > len(columns):
                 raise InputError(f"{where}: {len(cells)} cells in {len(columns)} columns; quote texts with commas")
             elif cells:
@@ -99,8 +100,8 @@ def _entry(file: Path, row: Row, split: str, where: str) -> Entry:
 
 
 def _texts(row: Row, key: str, where: str) -> tuple[str, ...]:
-    """The texts under a key: one, or of captions and tags several, as a list (tags also with commas); a number is a text.
-    Raises InputError for anything else."""
+    """The texts under a key: one, or of captions and tags several, as a list (tags also with commas); a number is a
+    text. Raises InputError for anything else."""
     said = row.get(key)
     several = key in ("text", "caption", "tags")
     values = said if isinstance(said, list) and several else [] if said is None else [said]

@@ -13,7 +13,14 @@ from genctl.media.formats import ENDINGS
 from genctl.text import shown
 
 SKIPPED = {"Thumbs.db", "__MACOSX", ".ipynb_checkpoints"}
-COMPANIONS = ("readme", "license", "licence", "attribution", "metadata.")  # how names of files about a set begin
+COMPANIONS = (
+    "readme",
+    "license",
+    "licence",
+    "attribution",
+    "metadata.csv",
+    "metadata.jsonl",
+)  # how names of files about a set begin
 TEXTS = (".txt", ".caption")
 NAMED = 6  # kinds of files that a line names; of more it says how many
 

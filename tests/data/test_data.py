@@ -66,7 +66,7 @@ def test_imagefolder(kind: str, tmp_path: Path) -> None:
         "3d",
         True,
     )
-    assert "1 named files missing" in listing.summary()
+    assert "1 named files missing (gone.png)" in listing.summary()
 
 
 @pytest.mark.parametrize("row", ['{"file_name": "../secret.png"}', '{"text": "no file"}', "not json", "[1]"])
@@ -185,7 +185,7 @@ def test_metadata_within_split_folders(tmp_path: Path) -> None:
 def test_weights_that_are_none_are_named(weight: object, tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "weight": weight}) + "\n")
-    with pytest.raises(InputError, match="row 1: weight"):
+    with pytest.raises(InputError, match="line 1: weight"):
         scan(tmp_path)
 
 
