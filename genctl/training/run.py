@@ -33,6 +33,7 @@ except ImportError:  # Windows
     fcntl = None
 
 KEPT_STATES = 2
+TOLD = {"fingerprint", "pictures", "content", "captions"}  # of `data`: which pictures they are
 LENGTH = ("steps", "minutes")  # of `train`: a longer one goes on with the same run
 
 
@@ -145,10 +146,30 @@ def lengthened(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
     """`train.batch: 64 -> 32` for each leaf that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
+        if where == "data":
+            yield from other_pictures(old, new)
+            old, new = ({key: part[key] for key in part.keys() - TOLD} for part in (old, new))
         for key in sorted(old.keys() | new.keys()):
             yield from differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
     elif old != new:
         yield f"{where}: {json.dumps(old)} -> {json.dumps(new)}"
+
+
+def other_pictures(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    """`data: 1 picture fewer`, where the pictures or captions differ. A run of an earlier version did not note which."""
+    if old.get("fingerprint") == new.get("fingerprint"):
+        return
+    if not TOLD <= old.keys():
+        yield "data: other pictures or captions"
+        return
+    more = new["pictures"] - old["pictures"]
+    if more:
+        count = f"{abs(more):,} {'picture' if abs(more) == 1 else 'pictures'} {'more' if more > 0 else 'fewer'}"
+        yield f"data: {count} ({new['pictures']:,}, were {old['pictures']:,})"
+    elif new["content"] != old["content"]:
+        yield "data: the same number of pictures, but other ones"
+    elif new["captions"] != old["captions"]:
+        yield "data: the same pictures with other captions, splits or weights"
 
 
 def _step_of(line: str) -> int:
