@@ -156,10 +156,10 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
 
 
 def other_pictures(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
-    """`data: 1 picture fewer`, where the pictures or captions differ. A run of an earlier version did not note which."""
+    """`data: 1 picture fewer`, where the pictures or captions differ. Runs of earlier versions did not note which."""
     if old.get("fingerprint") == new.get("fingerprint"):
         return
-    if not TOLD <= old.keys():
+    if not all(part.keys() >= TOLD and type(part["pictures"]) is int for part in (old, new)):
         yield "data: other pictures or captions"
         return
     more = new["pictures"] - old["pictures"]
