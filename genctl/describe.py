@@ -11,8 +11,8 @@ from genctl.errors import GenctlError, InputError
 
 
 def describe(target: str, remark: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Everything that a model (by name or path), picture or code file says of itself; `remark` gets what a person should
-    know besides. A file is taken for what its first bytes say, whatever its name. Raises GenctlError."""
+    """Everything that a model (by name or path), picture or code file says of itself; `remark` gets what a person
+    should know besides. A file is taken for what its first bytes say, whatever its name. Raises GenctlError."""
     from genctl.media.formats import ENDINGS, looks_like_picture
     from genctl.media.stream import read_file
 

@@ -1,4 +1,4 @@
-"""Colour profiles: a picture's numbers turned into sRGB, which is what every other part of the program takes them for."""
+"""Colour profiles: a picture's numbers turned into sRGB, which is what the rest of the program takes them for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What other tools wrote into a picture of how it was made: A1111 and its kin, ComfyUI, InvokeAI. Read, never trusted.
 
 A1111, Forge, SD.Next, Civitai   a line of parameters: PNG text `parameters`, EXIF UserComment elsewhere
-ComfyUI                          the graph of nodes as JSON: PNG texts `prompt` (what ran) and `workflow` (what was seen)
+ComfyUI                          the graph of nodes as JSON: PNG texts `prompt` (what ran) and `workflow`
 InvokeAI                         JSON: PNG text `invokeai_metadata`, before that `sd-metadata`
 """
 
@@ -59,7 +59,9 @@ def _said(texts: dict[str, str]) -> dict[str, Any]:
 
 def _graph(nodes: dict[str, Any]) -> dict[str, Any]:
     """The texts and settings in a graph of nodes."""
-    inputs = [node["inputs"] for node in nodes.values() if isinstance(node, dict) and isinstance(node.get("inputs"), dict)]
+    inputs = [
+        node["inputs"] for node in nodes.values() if isinstance(node, dict) and isinstance(node.get("inputs"), dict)
+    ]
     texts = [one["text"] for one in inputs if isinstance(one.get("text"), str)]
     return {"texts": texts, **dict(_settings(inputs))}
 

@@ -99,7 +99,8 @@ def _read(data: bytes, name: str, remark: Remark) -> tuple[Image.Image, ToSRGB |
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its own thumbnail
         remark(f"{name}: has several frames, of which the first is used")
     image.load()
-    turn = _to_srgb(profile or image.info.get("icc_profile"), image.mode, name, remark)
+    image.info.update({"icc_profile": profile} if profile else {})
+    turn = turn_of(image, name, remark)
     return upright(image), turn
 
 
@@ -118,9 +119,10 @@ def _without_metadata(data: bytes, name: str, remark: Remark) -> tuple[bytes, by
     return b"".join(part for part in parts if part[4:8] not in TEXTS), profile
 
 
-def _to_srgb(profile: bytes | None, mode: str, name: str, remark: Remark) -> ToSRGB | None:
+def turn_of(image: Image.Image, name: str, remark: Remark) -> ToSRGB | None:
+    """What turns a picture's colours into sRGB, by the profile that it carries; None where there is nothing to do."""
     with _unused_profile(name, remark):
-        return to_srgb(profile, mode)
+        return to_srgb(image.info.get("icc_profile"), image.mode)
     return None
 
 
@@ -141,8 +143,8 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def on_white(image: Image.Image, turn: ToSRGB | None = None) -> Image.Image:
-    """RGB on white from any mode, its colours turned into sRGB first. `convert("RGB")` alone would show the hidden colour
-    of transparent pixels.
+    """RGB on white from any mode, its colours turned into sRGB first. `convert("RGB")` alone would show the hidden
+    colour of transparent pixels.
 
     Raises ValueError for pixels without a known range (floating point, 32 bits).
     """
@@ -224,10 +226,23 @@ def to_uint8(pictures: Tensor) -> Tensor:
     return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
+def refuse_infinite(pictures: Tensor) -> Tensor:
+    """The pictures as they are. Raises InputError where a number is not finite."""
+    if not bool(pictures.isfinite().all()):
+        raise InputError(
+            "there is no picture: the model's numbers are not finite (by a guidance scale, weights of --also or codes "
+            "too large, or a model that diverged)"
+        )
+    return pictures
+
+
 def to_image(picture: Tensor) -> Image.Image:
-    """float [3, H, W] in [-1, 1] (or uint8) -> RGB picture."""
+    """float [3, H, W] in [-1, 1] (or uint8) -> RGB picture. Raises InputError for numbers that are not finite: what was
+    asked for was too much for the model, and the picture would show nothing of it."""
     from genctl.files import tensor_bytes
 
+    if picture.is_floating_point():
+        refuse_infinite(picture)
     pixels = to_uint8(picture) if picture.is_floating_point() else picture
     assert str(pixels.dtype) == "torch.uint8", f"a picture of {pixels.dtype}"
     height, width = pixels.shape[-2:]

@@ -23,6 +23,7 @@ from genctl.families.flow.meanflow import MeanFlow
 from genctl.families.flow.model import FlowModel
 from genctl.families.flow.objective import FlowMatching, Objective, trained
 from genctl.families.flow.options import FlowOptions
+from genctl.families.flow.sample import seamless
 from genctl.nets.dit import DiT
 from genctl.options import declared
 
@@ -92,8 +93,8 @@ class Flow(FlowModel):
                 if step < count:
                     yield Drawn(start, self._guess_of(x[:1]), step, count, final=False)
             pictures, edit = self.from_x(end), request.edit
-            if edit is not None and edit.mask is not None:  # what was to be kept is kept exactly
-                pictures = torch.where(edit.mask.to(self.device) > 0, pictures, edit.picture.to(self.device))
+            if edit is not None and edit.mask is not None:
+                pictures = seamless(pictures, edit.picture.to(self.device), edit.mask.to(self.device))
             yield Drawn(start, pictures, step, count)
 
     def _guess_of(self, x: Tensor) -> Any:
