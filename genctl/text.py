@@ -157,6 +157,11 @@ def short(value: Any) -> str:
     return SHORT.repr(value)
 
 
+def cut(text: str, most: int = 500) -> str:
+    """An error line that repeats what a file says, at a length that can be read."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
 def clean(text: str) -> str:
     """Text that can be written: lone surrogates, as JSON's escapes and arguments that are no UTF-8 make them, become
     "?", and NULs go."""

@@ -56,6 +56,8 @@ def encode(
         raise UsageError(f"-o {output}: codes end in {CODES}; give such a name, a folder/, or -")
     if output == "-":
         refuse_terminal()
+    for source in pictures:
+        shared.remark_left_out(source, quiet)
     sources = list(pictures_from(pictures)) if output != "-" else pictures_from(pictures)
     paths = _code_paths(output, sources, model, force) if isinstance(sources, list) else []
     chosen: Model | None = None

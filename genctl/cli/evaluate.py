@@ -72,6 +72,7 @@ def _measure(
     recorded = family.info.get("data", {})
     settings = build(DataConfig, recorded.get("settings", {}))  # the same split and crop as in training
     pictures = load(folder, family.pixels, settings, lambda line: shared.remark(f"genctl: {line}", quiet))
+    shared.remark(f"data: {pictures.summary} ({settings.fit} to {family.pixels.plain} px)", quiet)
     if recorded.get("fingerprint") not in (None, pictures.fingerprint):
         shared.remark("genctl: not the data that this model was trained on; what is held out here may differ", quiet)
     held = pictures.split(True)

@@ -17,7 +17,7 @@ from genctl.errors import GenctlError, InputError, UsageError
 from genctl.media.sheet import CELLS, LABELS, Layout, square
 from genctl.options import clean, plain
 from genctl.seeds import MOST, MOST_SEED
-from genctl.text import Lines, parse_json, read_lines
+from genctl.text import Lines, cut, parse_json, read_lines
 
 Cell = dict[str, Any]  # one picture's settings by name: `model`, `seed` and those of `build`
 
@@ -166,7 +166,7 @@ def line_plan(
             cells += plan.cells
             swept += plan.swept or [""] * len(plan.cells)
         except GenctlError as error:
-            raise InputError(f"{where}: {error}") from None
+            raise InputError(f"{where}: {cut(str(error))}") from None
         if len(cells) > MOST:
             raise InputError(f"{where}: more than {MOST:,} pictures in one call")
     if not cells:

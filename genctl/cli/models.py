@@ -103,6 +103,7 @@ def _files_of(target: str) -> list[str]:
     if not folder.is_dir() or (folder / "model.safetensors").exists() or (folder / "run.json").exists():
         return [target]
     found = [str(path) for path in picture_files(folder)]
+    shared.remark_left_out(target)
     if not found:
         raise InputError(f"{target}: no pictures in this folder, and no run")
     return found

@@ -162,6 +162,15 @@ def remark_large(name: str, width: int, height: int) -> None:
         remark(f"{name}: {width} x {height}, {width * height / 1e6:.0f} megapixels; this takes a while")
 
 
+def remark_left_out(source: str, quiet: bool = False) -> None:
+    """Say what a folder holds beside the pictures that are taken from it."""
+    from genctl.media.folder import look
+
+    if source != "-" and Path(source).is_dir():
+        for note in look(Path(source)).notes():
+            remark(f"genctl: {source}: {note}", quiet)
+
+
 def remark_others(name: str, quiet: bool = False) -> None:
     """Which model a name means where there are several of it."""
     others = hub.others(name)

@@ -88,7 +88,8 @@ def test_pictures_and_texts_beside_a_table_are_counted(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
     assert scan(tmp_path).summary() == (
         "2 pictures, captions from metadata.jsonl, 1 pictures not named in metadata.jsonl (b/c.png), "
-        "1 caption files not read (a.txt), 2 further tables not read (b/metadata.jsonl), 1 .parquet not read (z.parquet)"
+        "1 caption files not read (a.txt), 2 further tables not read (b/metadata.jsonl), "
+        "1 .parquet not read (z.parquet)"
     )
 
 
