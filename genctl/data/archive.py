@@ -29,7 +29,7 @@ from PIL import Image
 from genctl.data import packed
 from genctl.data.cache import cache_folder
 from genctl.errors import InputError
-from genctl.text import Lines, short, shown
+from genctl.text import Lines, cut, short, shown
 
 FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 IDX_PARTS = {"train": "train", "t10k": "test"}
@@ -80,7 +80,7 @@ def _unpack(sources: list[Path], write: Callable[[Path, Path], None]) -> Path:
             return target  # another command was faster
         if isinstance(error, OSError) and error.errno not in BAD_NAMES:
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = cut(" ".join(str(error).split()), 200) or type(error).__name__
         raise InputError(f"{shown(sources[0])}: cannot be unpacked ({reason})") from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
