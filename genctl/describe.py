@@ -8,6 +8,7 @@ from typing import Any
 
 from genctl import files, hub
 from genctl.errors import GenctlError, InputError
+from genctl.writing import exists, is_file
 
 
 def describe(target: str, remark: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def describe(target: str, remark: Callable[[str], None] = lambda line: None) -> 
         documents = _code_documents(path)
         if documents:
             return documents[0] | ({"documents": len(documents)} if len(documents) > 1 else {})
-    if not hub.path_like(target) and not path.exists() and target in dict(hub.known("part")):
+    if not hub.path_like(target) and not exists(path) and target in dict(hub.known("part")):
         path = hub.resolve(target, kind="part")
     else:
         path = hub.resolve(target)
@@ -44,14 +45,6 @@ def of_picture(data: bytes, name: str, remark: Callable[[str], None] = lambda li
         return document
     size = read_picture(data, name, remark).size
     return {"picture": f"{size[0]}x{size[1]}"} | (made_by_others(data) or {"made_by": "not said in the file"})
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is a regular file; also for what can be no path."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def first_of(path: Path) -> bytes:

@@ -26,13 +26,13 @@ from genctl.drawing import as_picture, draw, made_by
 from genctl.errors import InputError, UsageError
 from genctl.families import walk
 from genctl.families.base import Family
-from genctl.files import write_whole
 from genctl.media.names import FORMATS, format_of
 from genctl.media.pictures import fit, pad_to, to_float, to_image, to_tensor
 from genctl.media.sheet import compose, document_of, square
 from genctl.nets.lpips import psnr
 from genctl.seeds import MOST, MOST_SEED, fresh_seed
 from genctl.sizes import MOST_SIDE, Size
+from genctl.writing import write_whole
 
 Callback = Callable[[int, int, int, "Picture"], Any]  # (picture's index, step, steps, the current guess)
 

@@ -230,6 +230,10 @@ class Options:
         return {}
 
     @classmethod
+    def check_document(cls, document: Mapping[str, Any]) -> None:
+        """Raise UsageError where a model's file says nothing sensible of what these options are checked against."""
+
+    @classmethod
     def sides(cls, document: Mapping[str, Any]) -> int:
         """What the sides of this model's pictures are multiples of; 0: it draws the one size of its training."""
         return 0

@@ -116,7 +116,7 @@ def _encode(
 
 
 def _write(path: Path, data: bytes, as_json: bool) -> None:
-    from genctl.files import write_whole
+    from genctl.writing import write_whole
 
     write_whole(path, data)
     shared.result(path, as_json)

@@ -164,9 +164,9 @@ def _put_out(
     drawn: Pictures, paths: list[Path], milliseconds: int, document: dict[str, Any] | None, as_json: bool
 ) -> None:
     """A strip, an animation, a folder of frames or a stream."""
-    from genctl.files import write_whole
     from genctl.media import write
     from genctl.media.sheet import Layout, compose
+    from genctl.writing import write_whole
 
     if len(paths) != 1:
         for index, picture in enumerate(drawn):

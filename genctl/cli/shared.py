@@ -90,7 +90,11 @@ def require(name: str, verb: str, **wanted: bool) -> dict[str, Any]:
         if verb != "sample":
             raise UsageError(f"{name} has no file, and cannot {verb}")
         return untrained_document(name)
-    _, document = describe(name)
+    path, document = describe(name)
+    try:
+        registry.options_class(document["family"]).check_document(document)
+    except UsageError as error:
+        raise ModelError(f"{path}: damaged ({error})") from None
     if verb not in document["can"]:
         able = [other for other, row in known_documents() if verb in row["can"]]
         hint = f"; models that can: {', '.join(able[:5])}" if able else ""

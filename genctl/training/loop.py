@@ -27,10 +27,10 @@ from genctl.draws import Draw
 from genctl.errors import DivergedError, UsageError, out_of_memory
 from genctl.families.base import Family, Source
 from genctl.families.saved import kept, save
-from genctl.files import write_whole
 from genctl.media.write import encode_picture, grid
 from genctl.training.optim import PowerEMA, TrainConfig, make_optimisers, rate, update
 from genctl.training.run import Run
+from genctl.writing import write_whole
 
 BAD_STEPS = 10  # skipped or far-off steps in a row that end a run
 Report = Callable[[dict[str, Any]], None]

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from genctl import files
 from genctl.errors import ModelError, UsageError
+from genctl.writing import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,7 +73,7 @@ class Run:
                     "give the same settings to resume, --override to go on with these, or another -o"
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
-        files.write_whole(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        write_whole(path, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
         return bool(self.states())
 
     def states(self) -> list[Path]:
@@ -101,7 +102,7 @@ class Run:
         path = self.folder / "metrics.jsonl"
         if path.exists():
             lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            files.write_whole(path, "".join(line + "\n" for line in lines).encode())
+            write_whole(path, "".join(line + "\n" for line in lines).encode())
 
     def log(self, row: dict[str, Any]) -> None:
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
