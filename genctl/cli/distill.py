@@ -30,7 +30,10 @@ def distill(
         typer.Option(help="Pictures as in training; without, the teacher's own from the prompts in its file."),
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="Text file, a prompt a line, instead of those in the teacher's file.")
+        Path | None,
+        typer.Option(
+            help="Text file, a prompt (or JSON with prompt alone) a line, instead of those in the teacher's file."
+        ),
     ] = None,
     pairs: Annotated[
         int | None,

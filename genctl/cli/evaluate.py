@@ -19,7 +19,9 @@ from genctl.options import Options
 def evaluate(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="Model to measure.", autocompletion=shared.complete_models)],
-    data: Annotated[Path, typer.Argument(help="Folder of pictures; its held-out part is used, if it has one.")],
+    data: Annotated[
+        Path, typer.Argument(help="Folder (or .zip, .tar) of pictures; its held-out part is used, if it has one.")
+    ],
     retrieval: Annotated[bool, typer.Option("--retrieval", help="Is the asked concept drawn? (text; default)")] = False,
     distance: Annotated[
         bool,

@@ -18,7 +18,8 @@ from genctl.training.run import Run
 
 def train(
     data: Annotated[
-        Path, typer.Argument(help="Folder of pictures: flat, class folders, .txt captions or metadata.jsonl.")
+        Path,
+        typer.Argument(help="Folder (or .zip, .tar) of pictures: flat, class folders, .txt captions, metadata.jsonl."),
     ],
     model: Annotated[
         str, typer.Option("--model", "-m", help=f"Family: {', '.join(registry.trainable())}.")

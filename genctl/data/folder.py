@@ -36,7 +36,7 @@ class Listing:
     def summary(self) -> str:
         captioned = sum(bool(entry.captions) for entry in self.entries)
         held = sum(entry.held_out for entry in self.entries)
-        parts = [f"{len(self.entries):,} pictures", self.layout]
+        parts = [f"{len(self.entries):,} {'picture' if len(self.entries) == 1 else 'pictures'}", self.layout]
         parts += [f"{len(self.entries) - captioned:,} without a caption"] if 0 < captioned < len(self.entries) else []
         parts += [f"{held:,} held out"] if held else []
         return ", ".join(parts + self.notes)
@@ -98,7 +98,8 @@ def _folders(found: Found) -> Listing:
         layout = f"captions from {' and '.join(kinds)} files"
         notes = ([found.note("with their folder's name as caption", by_class)] if by_class else []) + notes
     else:
-        layout = f"{len(names)} classes from folder names" if names else "no captions"
+        many = "1 class from its folder's name" if len(names) == 1 else f"{len(names)} classes from folder names"
+        layout = many if names else "no captions"
     texts |= {path: (words(classes[path]),) for path in by_class}
     elsewhere = [path for path in found.others if path.name.lower() in TABLES]
     notes += [found.note("tables not at the top of the folder or a split, not read", elsewhere)] if elsewhere else []
@@ -125,7 +126,7 @@ def _sidecars(found: Found) -> tuple[dict[Path, Path], list[str]]:
             second += mine[1:]
             used.update(mine)
     alone = [path for paths in texts.values() for path in paths if path not in used]
-    notes = [found.note("caption files without their picture", sorted(alone))] if alone else []
+    notes = [found.note("caption files without a picture", sorted(alone))] if alone else []
     return chosen, notes + ([found.note("caption files beside another of the same picture", second)] if second else [])
 
 

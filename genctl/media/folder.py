@@ -22,6 +22,11 @@ COMPANIONS = (
     "metadata.jsonl",
 )  # how names of files about a set begin
 TEXTS = (".txt", ".caption")
+ONE = {
+    "files": "file", "pictures": "picture", "tables": "table", "folders that are": "folder that is",
+    "folders": "folder", "links that lead": "link that leads", "devices, pipes or sockets": "device, pipe or socket",
+    "their": "its",
+}  # fmt: skip
 NAMED = 6  # kinds of files that a line names; of more it says how many
 
 
@@ -49,6 +54,8 @@ class Found:
 
     def note(self, what: str, paths: list[Path]) -> str:
         """`2 .svg not read (b/c.svg)`."""
+        if len(paths) == 1:
+            what = next((what.replace(many, one) for many, one in ONE.items() if many in what), what)
         return f"{len(paths):,} {what} ({shown(paths[0].relative_to(self.folder))})"
 
 

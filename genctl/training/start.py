@@ -20,6 +20,7 @@ from genctl.families.base import Family, Source
 from genctl.families.conditions.captions import prompt_of
 from genctl.families.saved import kept
 from genctl.nets.fast import keep_memory
+from genctl.text import shown
 from genctl.training.loop import Report, Trainer
 from genctl.training.optim import TrainConfig, check
 from genctl.training.run import Run
@@ -70,7 +71,7 @@ def train(
     captioned = any(entry.captions or entry.tags for entry in pictures.entries)
     if "text" in family.can and not captioned:
         how = "name class folders, put a .txt beside each picture, or a metadata.jsonl"
-        remark(f"genctl: {data}: no captions, so the model will not know any prompt; {how}")
+        remark(f"genctl: {shown(data)}: no captions, so the model will not know any prompt; {how}")
     begin = functools.partial(initialise, family, init, place, remark) if init else None
     facts = facts_of(family, pictures, document)
     made = functools.partial(sources, family, pictures, Path(data))

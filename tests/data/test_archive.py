@@ -156,7 +156,7 @@ def test_an_archive_is_read_as_the_folder_in_it(name: str, tmp_path: Path) -> No
     for _ in range(2):  # from the archive, and from the cache
         pictures = load(packed, 32, DataConfig())
         assert [entry.captions for entry in pictures.entries] == [("ball",)]
-        assert pictures.summary == ("1 pictures, captions from metadata.jsonl, 1 pictures not named in metadata.jsonl "
+        assert pictures.summary == ("1 picture, captions from metadata.jsonl, 1 picture not named in metadata.jsonl "
                                     "(b.png), 1 .svg not read (y.svg)")  # fmt: skip
         assert pictures.attribution == "für alle"
 

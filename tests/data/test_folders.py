@@ -53,9 +53,9 @@ def test_what_is_left_out_is_counted_by_kind_on_every_run(tmp_path: Path) -> Non
     assert first.summary == later.summary
     assert said[0] == said[1]
     assert "y.heic" in said[0][0]
-    for part in ("5 pictures, captions from .txt files", "1 with their folder's name as caption (cat/c.PPM)",
-                 "1 without a caption", "1 caption files without their picture (x.txt)",
-                 "1 caption files beside another of the same picture (b.caption)", "1 .svg not read (x.svg)",
+    for part in ("5 pictures, captions from .txt files", "1 with its folder's name as caption (cat/c.PPM)",
+                 "1 without a caption", "1 caption file without a picture (x.txt)",
+                 "1 caption file beside another of the same picture (b.caption)", "1 .svg not read (x.svg)",
                  "1 that cannot be read (y.heic)"):  # fmt: skip
         assert part in first.summary
     assert "README" not in first.summary
@@ -66,7 +66,7 @@ def test_caption_files_alone(tmp_path: Path) -> None:
     (tmp_path / "a.Caption").write_bytes("a red ball\u2028on white\r\n\nsomething round".encode("utf-16"))
     listing = scan(tmp_path)
     assert listing.entries[0].captions == ("a red ball\u2028on white", "something round")
-    assert listing.summary() == "1 pictures, captions from .caption files"
+    assert listing.summary() == "1 picture, captions from .caption files"
 
 
 @pytest.mark.parametrize("name", ["Train", "TEST", "Valid", "dev", "eval", "val"])
@@ -87,8 +87,8 @@ def test_pictures_and_texts_beside_a_table_are_counted(tmp_path: Path) -> None:
     for name in ("metadata.csv", "a.txt", "b/metadata.jsonl", "z.parquet"):
         (tmp_path / name).write_text("x")
     assert scan(tmp_path).summary() == (
-        "2 pictures, captions from metadata.jsonl, 1 pictures not named in metadata.jsonl (b/c.png), "
-        "1 caption files not read (a.txt), 2 further tables not read (b/metadata.jsonl), "
+        "2 pictures, captions from metadata.jsonl, 1 picture not named in metadata.jsonl (b/c.png), "
+        "1 caption file not read (a.txt), 2 further tables not read (b/metadata.jsonl), "
         "1 .parquet not read (z.parquet)"
     )
 

@@ -104,7 +104,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     said = "; ".join(found.notes())
     assert "3 linked folders that are in it already (" in said
     assert "2 links that lead nowhere (gone.png)" in said
-    assert "1 devices, pipes or sockets (pipe.png)" in said
+    assert "1 device, pipe or socket (pipe.png)" in said
     assert picture_files(inside) == found.pictures
 
 
