@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from genctl.cli import shared
+from genctl.cli import say, shared
 from genctl.cli.jobs import prompts_of
 from genctl.cli.progress import Progress, TrainingDisplay
 from genctl.cli.train import laid_over
@@ -72,4 +72,4 @@ def distill(
             device=device, report=display.show, remark=lambda line: shared.remark(line, quiet),
         )  # fmt: skip
     shared.remark_others(model, quiet)
-    print(made)
+    say.path(made)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from genctl.cli import say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,7 +37,7 @@ class Display:
     def event(self, stage: str, step: int, of: int | None, **facts: Any) -> None:
         if self.json:
             row = {"event": "progress", "stage": stage, "step": step, "of": of} | facts
-            print(json.dumps(row, ensure_ascii=False), file=sys.stderr, flush=True)
+            say.document(row, sys.stderr)
         elif self.terminal and stage != "step":
             self._advance(step, of)
 
@@ -148,4 +149,4 @@ class TrainingDisplay(Display):
         if self.bar is not None:
             self.bar.console.print(line, highlight=False, markup=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            say.note(line)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from genctl import config
-from genctl.cli import shared
+from genctl.cli import say, shared
 from genctl.cli.progress import Progress, TrainingDisplay
 from genctl.errors import UsageError
 from genctl.families import registry
@@ -62,7 +62,7 @@ def train(
             threads=threads, override=override, device=device, report=display.show,
             remark=lambda line: shared.remark(line, quiet),
         )  # fmt: skip
-    print(made)
+    say.path(made)
 
 
 def laid_over(sets: list[str] | None) -> dict[str, Any]:
