@@ -11,12 +11,14 @@ also predicts without text, which guidance needs.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from genctl import config as configs
 from genctl import files, hub
+from genctl.config import within
 from genctl.data.pictures import Pictures
 from genctl.errors import ModelError, UsageError
 from genctl.families.base import Source
@@ -35,8 +37,8 @@ class LDMConfig(Sized):
     pixels: Size = Size(128, 128)
     codec: str = "vae"  # name of the codec, and
     text: str = "minilm"  # of the text encoder
-    channels: int | None = None  # of the codec's codes, and
-    factor: int | None = None  # pixels a code cell; None in training means: as the codec has them
+    channels: Annotated[int | None, within(1, 1024)] = None  # of the codec's codes, and
+    factor: Annotated[int | None, within(1, 256)] = None  # pixels a code cell; None in training means: as the codec has them
     net: DiTConfig = field(default_factory=DiTConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

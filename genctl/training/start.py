@@ -13,7 +13,7 @@ import torch
 
 from genctl import __version__, config, files, hub
 from genctl.data.pictures import DataConfig, Pictures, load
-from genctl.devices import device_of
+from genctl.devices import device_of, memory_bytes
 from genctl.errors import InputError, UsageError
 from genctl.families import registry
 from genctl.families.base import Family, Source
@@ -25,6 +25,7 @@ from genctl.training.optim import TrainConfig, check
 from genctl.training.run import Run
 
 MOST_PROMPTS = 2048  # in a model file
+BYTES_A_PARAMETER = 20  # in training: weight, gradient, average, two moments
 Remark = Callable[[str], None]
 
 
@@ -53,7 +54,7 @@ def train(
     model_config = cls.settled(model_config)
     check(train_config)
     place = device_of(device)
-    _check_buildable(cls, model_config)  # before the data are read, which takes its time
+    _check_buildable(cls, model_config, place)  # before the data are read, which takes its time
     keep_memory()
     pictures = load(Path(data), model_config.pixels, data_config, remark)
     remark(f"data: {pictures.summary} ({data_config.fit} to {model_config.pixels.plain} px)")
@@ -140,13 +141,19 @@ def fit(
     return run.model
 
 
-def _check_buildable(cls: type[Family], model_config: Any) -> None:
-    """Raises UsageError for a configuration of which no network can be made."""
+def _check_buildable(cls: type[Family], model_config: Any, place: torch.device) -> None:
+    """Raises UsageError for a configuration of which no network can be made, or none that fits the memory."""
     try:
         with torch.device("meta"):
-            cls(model_config).prepare_training()
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+            family = cls(model_config)
+            family.prepare_training()
+    except (ValueError, RuntimeError, ArithmeticError, IndexError) as error:
+        raise UsageError(f"no network can be made of these settings: {' '.join(str(error).split())[:200]}") from None
+    count = sum(parameter.numel() for parameter in family.parameters())
+    room = memory_bytes()
+    if place.type == "cpu" and room and BYTES_A_PARAMETER * count > room:
+        wanted = f"training them takes {BYTES_A_PARAMETER * count / 1e9:,.0f} GB"
+        raise UsageError(f"{count / 1e6:,.0f} M parameters: {wanted}, this machine has {room / 1e9:.0f}; a smaller net")
 
 
 def initialise(family: Family, name: str, device: Any, remark: Remark) -> None:
