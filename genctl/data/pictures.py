@@ -37,7 +37,7 @@ class DataConfig:
 
     fit: Fit = "crop"  # to the size: crop the middle, or pad with white
     split: str = "split"  # the metadata column that says what is held out
-    held_out: Annotated[float, below(1)] = 0.05  # share held out by hash of the file name where the folder states no split
+    held_out: Annotated[float, below(1)] = 0.05  # share, by hash of the file name, where the folder says none
     flip: bool = False  # mirror at random: wrong for letters, arrows, clocks
     jitter: Annotated[int, within(0, MOST_JITTER)] = 0  # shift by up to so many pixels each way, filling with white
 

@@ -38,7 +38,7 @@ class LDMConfig(Sized):
     codec: str = "vae"  # name of the codec, and
     text: str = "minilm"  # of the text encoder
     channels: Annotated[int | None, within(1, 1024)] = None  # of the codec's codes, and
-    factor: Annotated[int | None, within(1, 256)] = None  # pixels a code cell; None in training means: as the codec has them
+    factor: Annotated[int | None, within(1, 256)] = None  # pixels a code cell; None in training: as the codec has
     net: DiTConfig = field(default_factory=DiTConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

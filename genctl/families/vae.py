@@ -31,7 +31,7 @@ from genctl.sizes import Size, Sized
 
 @dataclass(frozen=True)
 class NetConfig:
-    channels: Annotated[tuple[int, ...], within(1, 8192)] = (32, 64, 192)  # one a factor of two; the compression is 2 ** len(channels)
+    channels: Annotated[tuple[int, ...], within(1, 8192)] = (32, 64, 192)  # one a factor of two
     encoder_blocks: Annotated[tuple[int, ...], within(0, 256)] = (1, 1, 1)
     decoder_blocks: Annotated[tuple[int, ...], within(0, 256)] = (1, 2, 2)
     latent: Annotated[int, within(1, 1024)] = 6  # channels of the code

@@ -19,9 +19,9 @@ class TrainConfig:
     """How a run is trained; every field is recorded in the run folder and in the model file."""
 
     steps: Annotated[int | None, within(1)] = None
-    minutes: Annotated[float | None, within(0)] = None  # of training time, over all resumes; the schedule follows whichever ends first
+    minutes: Annotated[float | None, within(0)] = None  # over all resumes; whichever ends first counts
     batch: Annotated[int, within(1, 1 << 20)] = 64
-    parts: Annotated[int, within(1, 1 << 20)] = 1  # that a batch is taken in (gradient accumulation); more, by itself, where memory runs out
+    parts: Annotated[int, within(1, 1 << 20)] = 1  # of a batch (gradient accumulation); more where memory ends
     optimiser: Literal["adamw", "muon"] = "adamw"  # muon: for the blocks' matrices, AdamW for the rest
     muon_size: Annotated[float, above(0)] = 0.2  # RMS of a muon step in units of the learning rate
     learning_rate: Annotated[float, above(0)] = 1e-3
@@ -35,7 +35,7 @@ class TrainConfig:
     compile: bool = False
     log_steps: Annotated[int, within(1)] = 20
     save_minutes: Annotated[float, within(0)] = 5.0
-    early: Annotated[float, within(0, 1)] = 0.1  # after so much of the run the model is kept as early.safetensors, to guide by; 0 = never
+    early: Annotated[float, within(0, 1)] = 0.1  # share of the run after which early.safetensors is kept; 0 = never
     store: Literal["float16", "bfloat16", "float32"] = "float16"  # of the model file
 
 

@@ -21,10 +21,10 @@ class DistillConfig:
     least_guidance: Annotated[float, above(0)] = 1.0  # scales are drawn evenly from here
     most_guidance: Annotated[float, above(0)] = 8.0  # to here, so that --cfg works at one step
     stages: Annotated[int, within(1, 1000)] = 8  # of a curriculum, where a method has one
-    teacher_steps: Annotated[int, within(1, 10_000)] = 16  # that the teacher draws in, or that progressive halving begins from
-    critic_updates: Annotated[int, within(1, 1000)] = 2  # of a second network that learns beside the student, for each of the student's own
+    teacher_steps: Annotated[int, within(1, 10_000)] = 16  # that the teacher draws in, or halving begins from
+    critic_updates: Annotated[int, within(1, 1000)] = 2  # of a second network, for each of the student's own
     critic_rate: Annotated[float, above(0)] = 10.0  # learning rate of a critic's heads, in units of the student's
-    adversarial: Annotated[float, within(0)] = 0.2  # the critic's gradient in units of the other loss's, where a method has both
+    adversarial: Annotated[float, within(0)] = 0.2  # the critic's gradient in units of the other loss's
 
     def __post_init__(self) -> None:
         if self.least_guidance > self.most_guidance:
