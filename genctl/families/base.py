@@ -176,6 +176,10 @@ class Family(nn.Module):
         """A few pictures [N, 3, H, W] from fixed seeds that show how training goes."""
         raise NotImplementedError
 
+    def previewed(self, source: Source) -> list[str]:
+        """What each of those pictures was asked for, or shows: the labels of a sheet."""
+        return [str(text) for text in getattr(source, "preview_prompts", [])]
+
     def prepare(self) -> None:
         """Called once before inference: pack weights, move to the fast path."""
 

@@ -61,6 +61,7 @@ def distill(
     shown = Path(model).stem if hub.path_like(model) else model
     run = Run(Path(output or Path("runs") / f"{shown}-fast"))
     run.check()
+    run.refuse_second()
     if threads:
         torch.set_num_threads(threads)
     train_config = config.build(TrainConfig, values.get("train", {}), "train.")

@@ -14,7 +14,7 @@ import torch
 from genctl import __version__, config, files, hub
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.devices import device_of, memory_bytes
-from genctl.errors import InputError, UsageError
+from genctl.errors import InputError, ModelError, UsageError
 from genctl.families import registry
 from genctl.families.base import Family, Source
 from genctl.families.conditions.captions import prompt_of
@@ -22,7 +22,7 @@ from genctl.families.saved import kept
 from genctl.nets.fast import keep_memory
 from genctl.training.loop import Report, Trainer
 from genctl.training.optim import TrainConfig, check
-from genctl.training.run import Run
+from genctl.training.run import Run, not_finite, printable
 
 MOST_PROMPTS = 2048  # in a model file
 BYTES_A_PARAMETER = 20  # in training: weight, gradient, average, two moments
@@ -47,6 +47,7 @@ def train(
     values = settings_of(model, preset or default_preset(model, device), minutes, steps, settings or {})
     run = Run(Path(output or Path("runs") / model))
     run.check()
+    run.refuse_second()
     if threads:
         torch.set_num_threads(threads)
     cls: type[Family] = registry.family_class(model)
@@ -162,7 +163,12 @@ def initialise(family: Family, name: str, device: Any, remark: Remark) -> None:
     document, _ = hub.read_document(path)
     if document.get("family") != family.name:
         raise UsageError(f"--init {name}: a model of family {document.get('family')}, not {family.name}")
-    tensors, _ = files.load_tensors(path)
+    hub.check_sha256(path)
+    tensors, header = files.load_tensors(path)
+    files.check_tensors(path, header)
+    wrong = not_finite(tensors)
+    if wrong:
+        raise ModelError(f"{path}: {printable(wrong)} holds NaN or infinite values; the file is damaged")
     own = kept(family, family.state_dict())
     fitting = {key: value for key, value in tensors.items() if key in own and own[key].shape == value.shape}
     if not fitting:

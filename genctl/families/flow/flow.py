@@ -72,12 +72,21 @@ class Flow(FlowModel):
 
     def preview(self, source: Source) -> Tensor:
         """Sixteen pictures; of a student eight, above its teacher's from the same noise."""
-        asked: list[str | Blend] = list(getattr(source, "preview_prompts", [""] * 16))
-        models = [self, *(peer for peer in self.objective.peers() if isinstance(peer, Flow))]
-        asked = asked[::2] if len(models) > 1 else asked
+        models = [self, *self._beside()]
+        labels = self.previewed(source)
+        asked: list[str | Blend] = [*labels[: len(labels) // len(models)]]
         request = Request(seeds=list(range(len(asked))), conditions=asked, packed=False)
         with torch.autocast(self.device.type, enabled=False):
             return torch.cat([part.pictures for model in models for part in model.sample(request) if part.final])
+
+    def previewed(self, source: Source) -> list[str]:
+        asked = [str(text) for text in getattr(source, "preview_prompts", [""] * 16)]
+        count = 1 + len(self._beside())
+        return (asked[:: 2 if count > 1 and len(asked) > 8 else 1]) * count
+
+    def _beside(self) -> list[Flow]:
+        """The models whose pictures a preview shows below one's own: a student's teacher."""
+        return [peer for peer in self.objective.peers() if isinstance(peer, Flow)]
 
     # sampling --------------------------------------------------------------------------------------------------------
     @torch.inference_mode()
