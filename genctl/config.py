@@ -120,6 +120,13 @@ def _check_range(value: Any, limits: Range, where: str) -> None:
             raise UsageError(f"setting {where} is {shown}; it wants {limits}{' each' * isinstance(value, tuple)}")
 
 
+def check(config: Any, where: str = "") -> None:
+    """Raise UsageError where a number of a configuration that was made by hand is out of its range."""
+    for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
+        for limits in (note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Range)):
+            _check_range(getattr(config, name), limits, where + name)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """The plain nested dictionary of a config (what a model file records): lists for tuples."""
     return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}

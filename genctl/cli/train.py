@@ -10,10 +10,19 @@ import typer
 
 from genctl import config
 from genctl.cli import shared
+from genctl.cli.jobs import lines_of
 from genctl.cli.progress import Progress, TrainingDisplay
 from genctl.errors import UsageError
 from genctl.families import registry
 from genctl.training.run import Run
+
+NONE = "none"  # --init none: random weights
+
+
+SamplePrompts = Annotated[
+    Path | None,
+    typer.Option("--sample-prompts", help="Text file, a prompt a line, of which samples/ shows pictures as it learns."),
+]
 
 
 def train(
@@ -31,7 +40,10 @@ def train(
         float | None, typer.Option(help="Train for so long, over all resumes; more goes on.", min=0.0)
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.", min=1)] = None,
-    init: Annotated[str | None, typer.Option(help="Begin from this model's weights.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Begin from this model (default: the shipped one if it fits; none: at random).")
+    ] = None,
+    sample_prompts: SamplePrompts = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: train.batch=32 (repeatable).")
     ] = None,
@@ -48,8 +60,8 @@ def train(
     if minutes is not None and steps is not None:
         raise UsageError("--minutes or --steps, not both")
     settings = laid_over(sets)
-    if init and not Run(output or Path("runs") / model).states():
-        _check_init(init, model)
+    if init not in (None, NONE) and not Run(output or Path("runs") / model).states():
+        _check_init(str(init), model)
     if print_config:
         _print_config(model, preset, minutes, steps, settings, device)
         return
@@ -58,10 +70,15 @@ def train(
     with TrainingDisplay(progress, quiet) as display:
         made = train(
             data, model, output, preset=preset, minutes=minutes, steps=steps, init=init, settings=settings, seed=seed,
-            threads=threads, override=override, device=device, report=display.show,
-            remark=lambda line: shared.remark(line, quiet),
+            threads=threads, override=override, device=device, sample_prompts=texts_of(sample_prompts),
+            report=display.show, remark=lambda line: shared.remark(line, quiet),
         )  # fmt: skip
     print(made)
+
+
+def texts_of(path: Path | None) -> list[str] | None:
+    """The prompts of a text file, a line each."""
+    return None if path is None else [text for _, text in lines_of(str(path))]
 
 
 def laid_over(sets: list[str] | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from genctl.config import below, within
+from genctl.config import below, check, within
 from genctl.data import cache
 from genctl.data.archive import unpacked
 from genctl.data.captions import variants
@@ -40,6 +40,9 @@ class DataConfig:
     held_out: Annotated[float, below(1)] = 0.05  # share, by hash of the file name, where the folder says none
     flip: bool = False  # mirror at random: wrong for letters, arrows, clocks
     jitter: Annotated[int, within(0, MOST_JITTER)] = 0  # shift by up to so many pixels each way, filling with white
+
+    def __post_init__(self) -> None:
+        check(self, "data.")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from genctl.data.pictures import Pictures
     from genctl.draws import Draw
 
+Watch = Callable[[str, int, int], None]  # stage, how many are done, of how many
 Losses = Iterator[tuple[str, Tensor, dict[str, Tensor]]]
 
 
@@ -109,6 +110,7 @@ class Family(nn.Module):
         self.file: Path | None = None  # that it was loaded from
         self.sha256 = ""  # of that file
         self.weights_sha256 = ""  # of its tensors alone: the same for a file whose header was rewritten
+        self.watch: Watch = lambda stage, done, of: None  # told how far the preparation of training is
         self.parts: dict[str, Any] = {}  # frozen helpers (codec, text encoder): loaded by name, never saved within
 
     @property
@@ -151,6 +153,10 @@ class Family(nn.Module):
     def part_hashes(config: Any) -> dict[str, str]:
         """part -> hash of its tensors, of what the config names; without loading it."""
         return {}
+
+    def judged(self, pictures: Pictures) -> list[str]:
+        """What a person should know before this is trained on these pictures, a line each."""
+        return []
 
     def source(self, pictures: Pictures, device: torch.device) -> Source:
         """Turn decoded pictures into what `training_step` wants, once (latents and embeddings are cached)."""

@@ -29,7 +29,10 @@ from genctl.families.flow.sources import CodeSource
 from genctl.families.saved import load
 from genctl.families.vae import VAE, VAEConfig
 from genctl.nets.dit import DiT, DiTConfig
+from genctl.nets.lpips import psnr
 from genctl.sizes import Size, Sized
+
+JUDGED, FAIR = 8, 22.0  # pictures by which a codec is judged, and dB (PSNR) below which a person is told
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,19 @@ class LDM(Flow):
             model.prepare()
             self.parts["codec"] = model
         return self.parts["codec"]
+
+    def judged(self, pictures: Pictures) -> list[str]:
+        """Whether the codec renders such pictures at all: no flow on its codes can be better."""
+        held_out = pictures.split(True)
+        shown = (held_out if len(held_out) else pictures).spread(JUDGED).pixels.to(self.device).float() / 127.5 - 1
+        found = float(psnr(self.decode(self.encode(shown)), shown).mean())
+        if found >= FAIR:
+            return []
+        return [
+            f"the codec {self.config.codec!r} renders these pictures at {found:.1f} dB (22 is poor, 26 fair), and what "
+            "is drawn will be no sharper; train one first: genctl train --model vae PICTURES -o runs/codec, then this "
+            "with --set model.codec=runs/codec"
+        ]
 
     def source(self, pictures: Pictures, device: torch.device) -> Source:
         return CodeSource(self, self.codec(), pictures, device)

@@ -91,9 +91,13 @@ class Run:
         else:
             for path in (self.metrics, self.early, *self.samples.glob("[0-9]*.png")):
                 path.unlink(missing_ok=True)
+        self.record(document)
+        return bool(self.states())
+
+    def record(self, document: dict[str, Any]) -> None:
+        """Write run.json."""
         text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace")
         files.write_whole(self.folder / "run.json", text + b"\n")
-        return bool(self.states())
 
     def _document(self) -> dict[str, Any]:
         """What run.json says. Raises InputError where it is missing or damaged."""

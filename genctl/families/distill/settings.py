@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from genctl import files, hub
-from genctl.config import above, within
+from genctl.config import above, check, within
 from genctl.errors import InputError, UsageError, nearest
 from genctl.families.flow.options import scalars_of
 
@@ -27,6 +27,7 @@ class DistillConfig:
     adversarial: Annotated[float, within(0)] = 0.2  # the critic's gradient in units of the other loss's
 
     def __post_init__(self) -> None:
+        check(self, "distill.")
         if self.least_guidance > self.most_guidance:
             raise UsageError("distill.least_guidance wants to be at most distill.most_guidance")
 
