@@ -12,7 +12,7 @@ from genctl import config
 from genctl.cli import shared
 from genctl.cli.jobs import lines_of
 from genctl.cli.progress import Progress, TrainingDisplay
-from genctl.errors import UsageError
+from genctl.errors import InputError, UsageError
 from genctl.families import registry
 from genctl.training.run import Run
 
@@ -77,8 +77,11 @@ def train(
 
 
 def texts_of(path: Path | None) -> list[str] | None:
-    """The prompts of a text file, a line each."""
-    return None if path is None else [text for _, text in lines_of(str(path))]
+    """The prompts of a text file, a line each. Raises InputError where it has none."""
+    found = None if path is None else [text for _, text in lines_of(str(path))]
+    if found == []:
+        raise InputError(f"{path}: holds no prompt")
+    return found
 
 
 def laid_over(sets: list[str] | None) -> dict[str, Any]:

@@ -182,9 +182,9 @@ class Family(nn.Module):
         """A few pictures [N, 3, H, W] from fixed seeds that show how training goes."""
         raise NotImplementedError
 
-    def previewed(self, source: Source) -> list[str]:
-        """What each of those pictures was asked for, or shows: the labels of a sheet."""
-        return [str(text) for text in getattr(source, "preview_prompts", [])]
+    def previewed(self, source: Source) -> list[dict[str, Any]]:
+        """What is known of each of those pictures beside the model's name; `label` is what a sheet writes above it."""
+        return []
 
     def prepare(self) -> None:
         """Called once before inference: pack weights, move to the fast path."""

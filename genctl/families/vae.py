@@ -11,7 +11,7 @@ codes sees unit variance.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -183,8 +183,8 @@ class VAE(Family):
             out = self.decoder(self.encoder(pictures)[0]).float()
         return torch.cat([pictures, out]).clamp(-1, 1)
 
-    def previewed(self, source: Source) -> list[str]:
-        return ["picture"] * 8 + ["as the codec has it"] * 8
+    def previewed(self, source: Source) -> list[dict[str, Any]]:
+        return [{"label": label} for label in ("picture", "as the codec has it") for _ in range(8)]
 
     @torch.inference_mode()
     def encode(self, pictures: Tensor) -> Tensor:

@@ -37,10 +37,9 @@ def shipped(family: Family) -> str | None:
     document, header = hub.read_document(path)
     own = {key: tuple(value.shape) for key, value in kept(family, family.state_dict()).items()}
     fitting = sum(key in header.tensors and header.tensors[key].shape == shape for key, shape in own.items())
-    alike = document.get("family") == family.name and _meaning(document["config"]) == _meaning(
-        family.document()["config"]
-    )
-    return family.name if alike and fitting >= ENOUGH * len(own) else None
+    alike = _meaning(document["config"]) == _meaning(family.document()["config"])
+    enough = fitting >= ENOUGH * max(len(own), len(header.tensors))
+    return family.name if document.get("family") == family.name and alike and enough else None
 
 
 def _meaning(config: dict[str, Any]) -> tuple[Any, Any]:

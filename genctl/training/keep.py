@@ -75,9 +75,9 @@ class Keeper:
     def _sheet(self, step: int) -> None:
         with torch.no_grad(), self.autocast:
             pictures = self.model.preview(self.source)
-        labels = [label or "" for label in self.model.previewed(self.source)]
-        path = self.run.samples / f"{step:08d}.png"
-        write_whole(path, sheet_of(self.model, pictures, labels, self.run.folder.resolve().name, step))
+        facts = {"model": self.run.folder.resolve().name, "size": str(self.model.pixels), "training_steps": step}
+        rows = self.model.previewed(self.source)
+        write_whole(self.run.samples / f"{step:08d}.png", sheet_of(pictures, rows, facts))
         self.sheeted = True
 
     def _stored(self) -> dict[str, Tensor]:
@@ -136,17 +136,14 @@ def last_good(run: Run) -> str:
     return f"the last good state is {states[-1]}" if states else "no state was saved yet"
 
 
-def sheet_of(model: Family, pictures: Tensor, labels: list[str], name: str, step: int) -> bytes:
-    """Pictures [N, 3, H, W] as one labelled PNG that says what each was asked for (`labels`, N or none), by the run
-    `name` after so many steps."""
+def sheet_of(pictures: Tensor, rows: list[dict[str, Any]], facts: dict[str, Any]) -> bytes:
+    """Pictures [N, 3, H, W] as one PNG with a label above each, that says what is known of all (`facts`) and of each
+    (`rows`, N or none; see `Family.previewed`)."""
     count = len(pictures)
-    said = labels if len(labels) == count and any(labels) else []
+    rows = rows if len(rows) == count else [{}] * count
+    labels = tuple(str(row.get("label", "")) for row in rows)
     columns = min(COLUMNS, count)
-    layout = Layout(columns, math.ceil(count / columns), cell_labels=tuple(said))
-    key = "class" if "class" in model.can else "prompt"
-    rows = [{key: label, "seed": index} for index, label in enumerate(said or [""] * count)]
-    if not {"text", "class"} & set(model.can):
-        rows = [{"shown": label} for label in said] or [{} for _ in range(count)]
-    facts = {"version": __version__, "model": name, "size": str(model.pixels), "training_steps": step}
+    layout = Layout(columns, math.ceil(count / columns), cell_labels=labels if any(labels) else ())
+    said = [{"version": __version__} | facts | {key: row[key] for key in row if key != "label"} for row in rows]
     sheet = compose([to_image(picture) for picture in pictures], layout)
-    return encode_picture(sheet, "png", document_of([facts | row for row in rows], layout))
+    return encode_picture(sheet, "png", document_of(said, layout))

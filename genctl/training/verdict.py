@@ -17,15 +17,15 @@ def verdict(run: Run, hint: str = "") -> str:
     rows = rows_of(run)
     steps = max((row["step"] for row in rows), default=0)
     held = [row["held_out_loss"] for row in rows if "held_out_loss" in row]
-    name, losses = (
-        ("held-out loss", held) if len(held) > 1 else ("loss", [row["loss"] for row in rows if "loss" in row])
-    )
+    name, losses = "held-out loss", held
+    if len(held) < 2:
+        name, losses = "loss", [row["loss"] for row in rows if "loss" in row]
     before, now = change_of(losses)
     change = (now - before) / max(abs(before), 1e-9)
     more = "; ".join(["the same command with more --minutes or steps goes on", *([hint] if hint else [])])
     figures, done = f"{before:.3g} to {now:.3g}", "not ready" if steps < FEW else "not done"
     if len(losses) < 2:
-        return f"{steps:,} steps, too few to judge by: not ready; {more}"
+        return f"{steps:,} step{'s' * (steps != 1)}, too few to judge by: not ready; {more}"
     if change < FALLS:
         return f"{steps:,} steps, {name} still falling ({figures}): {done}; {more}"
     if steps < FEW:

@@ -72,7 +72,7 @@ class Drawn:
             if seconds is not None and start and spent + spent / start * chunk > seconds:
                 break
             left = spent / start * (count - start) if start else math.inf
-            left = left if seconds is None else min(left, seconds - spent)
+            left = left if seconds is None else max(0.0, min(left, seconds - spent))
             said = functools.partial(report, start, count, left)
             parts.append(self._block(teacher, config, start, chunk, said))
         return torch.cat(parts)

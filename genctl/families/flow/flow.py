@@ -71,22 +71,27 @@ class Flow(FlowModel):
         return self.objective.validation_loss(self, batch, draw)
 
     def preview(self, source: Source) -> Tensor:
-        """Sixteen pictures; of a student eight, above its teacher's from the same noise."""
+        """Sixteen pictures, or one of each prompt that the source has for it; of a student eight, above its teacher's
+        from the same noise."""
         models = [self, *self._beside()]
-        labels = self.previewed(source)
-        asked: list[str | Blend] = [*labels[: len(labels) // len(models)]]
+        asked: list[str | Blend] = [*self._asked(source)]
         request = Request(seeds=list(range(len(asked))), conditions=asked, packed=False)
         with torch.autocast(self.device.type, enabled=False):
             return torch.cat([part.pictures for model in models for part in model.sample(request) if part.final])
 
-    def previewed(self, source: Source) -> list[str]:
+    def previewed(self, source: Source) -> list[dict[str, Any]]:
+        key = "class" if "class" in self.can else "prompt"
+        rows = [{key: text, "seed": seed, "label": text} for seed, text in enumerate(self._asked(source))]
+        beside = [row | {"label": f"teacher: {row['label']}"} for row in rows for _ in self._beside()]
+        return rows + beside
+
+    def _asked(self, source: Source) -> list[str]:
         asked = [str(text) for text in getattr(source, "preview_prompts", [""] * 16)]
-        count = 1 + len(self._beside())
-        return (asked[:: 2 if count > 1 and len(asked) > 8 else 1]) * count
+        return asked[::2] if self._beside() and len(asked) > 8 else asked
 
     def _beside(self) -> list[Flow]:
         """The models whose pictures a preview shows below one's own: a student's teacher."""
-        return [peer for peer in self.objective.peers() if isinstance(peer, Flow)]
+        return [peer for peer in self.objective.peers() if isinstance(peer, Flow)][:1]
 
     # sampling --------------------------------------------------------------------------------------------------------
     @torch.inference_mode()
