@@ -13,6 +13,7 @@ from genctl.cli.progress import Progress, TrainingDisplay
 from genctl.cli.train import SamplePrompts, laid_over, texts_of
 from genctl.families import registry
 from genctl.families.distill.settings import Method, asked_of, checked
+from genctl.seeds import MOST_SEED
 
 
 def distill(
@@ -48,7 +49,7 @@ def distill(
         list[str] | None,
         typer.Option("--set", help="Override a setting: distill.stages=6 (repeatable)."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.", min=0, max=MOST_SEED)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
     override: Annotated[bool, typer.Option("--override", help="Resume although settings or data changed.")] = False,
     device: shared.Device = "auto",

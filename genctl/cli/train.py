@@ -14,6 +14,7 @@ from genctl.cli.jobs import lines_of
 from genctl.cli.progress import Progress, TrainingDisplay
 from genctl.errors import InputError, UsageError
 from genctl.families import registry
+from genctl.seeds import MOST_SEED
 from genctl.training.run import Run
 
 NONE = "none"  # --init none: random weights
@@ -47,7 +48,7 @@ def train(
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: train.batch=32 (repeatable).")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.", min=0, max=MOST_SEED)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
     override: Annotated[bool, typer.Option("--override", help="Resume although settings or data changed.")] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings as JSON and stop.")] = False,

@@ -73,6 +73,8 @@ class Lock:
         except FileNotFoundError:
             raise
         except OSError as error:
+            if error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EPERM):
+                raise WorldError(f"{self.path}: cannot be written ({error.strerror})") from None
             said = "a link" if error.errno == errno.ELOOP else error.strerror
             raise UsageError(
                 f"{self.path}: cannot be the lock of a run ({said}); remove it, or give another -o"
