@@ -13,6 +13,7 @@ from genctl.options import Option, Options, PictureSource, by_keyword, declared,
 from genctl.sizes import MOST_SIDE, Size
 
 PICTURE = "From a picture"  # a panel of --help
+MOST_DRAWN = 8_000_000  # pixels of a picture that is drawn
 MOST_AREA = 64  # times the area of the training pictures, of one that is drawn
 Document = Mapping[str, Any]
 
@@ -68,8 +69,8 @@ class Job:
 
     @property
     def shared(self) -> tuple[Any, ...]:
-        """What jobs that are drawn together have in common."""
-        return self.model, replace(self.asked, prompt="", class_name=""), self.options
+        """What jobs that are drawn together have in common; nothing is guided where nothing is asked for."""
+        return self.model, replace(self.asked, prompt="", class_name=""), self.options, bool(self.asked.condition)
 
     def fields(self, size: Size) -> dict[str, Any]:
         """What a file name's template can hold of it, when it is drawn at this size."""
@@ -187,6 +188,8 @@ def size_of(job: Job, picture: tuple[int, int] | None = None) -> Size:
     """The size that a job draws: the one asked for, else that of training, in the proportions of the picture that is
     changed where the model can."""
     trained = Size.of(job.document["pixels"])
+    if trained.area > MOST_DRAWN:
+        raise UsageError(f"{job.model}: draws {trained}, more than {MOST_DRAWN // 1_000_000} megapixels; give a --size")
     step = type(job.options).sides(job.document)
     if job.asked.size is not None or picture is None or not step:
         return job.asked.size or trained

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from genctl import files, hub
-from genctl.errors import GenctlError
+from genctl.errors import GenctlError, InputError
+from genctl.writing import exists, is_file
 
 
-def describe(target: str) -> dict[str, Any]:
-    """Everything that a model (by name or path), picture or code file says of itself. Raises GenctlError."""
-    from genctl.media.pictures import ENDINGS
-    from genctl.media.provenance import read_provenance
+def describe(target: str, remark: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Everything that a model (by name or path), picture or code file says of itself; `remark` gets what a person
+    should know besides. A file is taken for what its first bytes say, whatever its name. Raises GenctlError."""
+    from genctl.media.formats import ENDINGS, looks_like_picture
     from genctl.media.stream import read_file
 
-    if Path(target).suffix.lower() in ENDINGS:
-        data = read_file(Path(target))
-        document = read_provenance(data)
-        if document is None:
-            from genctl.media.pictures import read_picture
-
-            size = read_picture(data, target).size
-            return {"picture": f"{size[0]}x{size[1]}", "made_by": "not said in the file"}
-        return document
-    if Path(target).is_file() and Path(target).suffix == ".safetensors":
-        documents = _code_documents(Path(target))
+    path = Path(target)
+    if path.suffix.lower() in ENDINGS or (is_file(path) and looks_like_picture(first_of(path))):
+        return of_picture(read_file(path), target, remark)
+    if is_file(path) and path.suffix == ".safetensors":
+        documents = _code_documents(path)
         if documents:
             return documents[0] | ({"documents": len(documents)} if len(documents) > 1 else {})
-    if not hub.path_like(target) and not Path(target).exists() and target in dict(hub.known("part")):
+    if not hub.path_like(target) and not exists(path) and target in dict(hub.known("part")):
         path = hub.resolve(target, kind="part")
     else:
         path = hub.resolve(target)
@@ -36,6 +32,28 @@ def describe(target: str) -> dict[str, Any]:
     sha256 = hub.check_sha256(path)
     files.check_tensors(path, header)
     return document | {"parameters": header.parameters, "sha256": sha256}
+
+
+def of_picture(data: bytes, name: str, remark: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """How a picture was made: by genctl, else as far as other tools say, else its size alone. Raises InputError."""
+    from genctl.media.others import made_by_others
+    from genctl.media.pictures import read_picture
+    from genctl.media.provenance import read_provenance
+
+    document = read_provenance(data)
+    if document is not None:
+        return document
+    size = read_picture(data, name, remark).size
+    return {"picture": f"{size[0]}x{size[1]}"} | (made_by_others(data) or {"made_by": "not said in the file"})
+
+
+def first_of(path: Path) -> bytes:
+    """A file's first bytes. Raises InputError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _code_documents(path: Path) -> list[dict[str, Any]]:

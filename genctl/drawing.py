@@ -4,9 +4,10 @@ with the document that says how it was made."""
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from genctl import __version__, hub
 from genctl.asked import Asked, Job, size_of
 from genctl.errors import InputError
 from genctl.families.base import Edit, Family, Request
-from genctl.media.pictures import fit, on_white, read_picture, to_float, to_tensor
+from genctl.media.pictures import as_mask, fit, on_white, read_mask, read_picture, to_float, to_tensor, turn_of
 from genctl.media.stream import read_file
 from genctl.sizes import Size
 
@@ -66,10 +67,10 @@ def request_of(
 ) -> tuple[Request, dict[str, Any]]:
     """The request of jobs that are drawn together, and what their pictures record beside its options."""
     first = jobs[0].asked
-    start = read_start(first)
+    start = read_start(first, remark)
     size = size_of(jobs[0], start[0].size if start else None)
     edit = edit_of(first, start, size, remark) if start else None
-    facts: dict[str, Any] = {} if first.dtype == "auto" else {"dtype": first.dtype}
+    facts: dict[str, Any] = {}
     if edit is not None:
         facts |= {"image": fingerprint(edit.picture), "strength": edit.strength}
         facts |= {} if edit.mask is None else {"mask": fingerprint(edit.mask)}
@@ -92,26 +93,38 @@ def made_by(family: Family, name: str, **facts: Any) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value not in (None, "")}
 
 
-def read_start(asked: Asked) -> tuple[Image.Image, Image.Image | None] | None:
-    """The picture to begin from and its mask, of one size. Raises InputError."""
+def read_start(
+    asked: Asked, remark: Callable[[str], None] = lambda line: None
+) -> tuple[Image.Image, Image.Image | None] | None:
+    """The picture to begin from and its mask (grey), of one size. Raises InputError."""
     if asked.image is None:
         return None
-    image = as_picture(asked.image)
-    mask = None if asked.mask is None else as_picture(asked.mask)
+    image = as_picture(asked.image, remark)
+    mask = None if asked.mask is None else _as_mask(asked.mask, remark)
     if mask is not None and mask.size != image.size:
         sizes = ["x".join(map(str, one.size)) for one in (mask, image)]
         raise InputError(f"{_named(asked.mask)}: is {sizes[0]}, the picture {sizes[1]}; make them one size")
     return image, mask
 
 
-def as_picture(source: Any) -> Image.Image:
-    """An RGB picture from a path or from a Pillow picture."""
-    if isinstance(source, Image.Image):
-        try:
-            return on_white(source)
-        except (ValueError, OSError) as error:
-            raise InputError(f"the picture cannot be used: {error}") from None
-    return read_picture(read_file(Path(source)), str(source))
+def as_picture(source: Any, remark: Callable[[str], None] = lambda line: None) -> Image.Image:
+    """An RGB picture from a path or from a Pillow picture. Raises InputError."""
+    if not isinstance(source, Image.Image):
+        return read_picture(read_file(Path(source)), str(source), remark)
+    try:
+        return on_white(source, turn_of(source, "the picture", remark))
+    except (ValueError, OSError) as error:
+        raise InputError(f"the picture cannot be used: {error}") from None
+
+
+def _as_mask(source: Any, remark: Callable[[str], None]) -> Image.Image:
+    """A mask, grey, from a path or from a Pillow picture. Raises InputError."""
+    if not isinstance(source, Image.Image):
+        return read_mask(read_file(Path(source)), str(source), remark)
+    try:
+        return as_mask(source)
+    except (ValueError, OSError) as error:
+        raise InputError(f"the mask cannot be used: {error}") from None
 
 
 def _named(source: Any) -> str:
@@ -124,10 +137,30 @@ def edit_of(
     image, mask = start
     if abs(image.width * size.height - image.height * size.width) > max(image.size):  # more than a pixel's rounding
         remark(f"--image is cropped to the proportions of {size}, which is drawn")
-    redrawn = None
-    if mask is not None:
-        redrawn = (to_tensor(fit(mask.convert("L").convert("RGB"), size))[:1] > 127).float()
+    redrawn = None if mask is None else mask_of(mask, size)
+    if redrawn is not None and redrawn.min() == redrawn.max():
+        what = "white everywhere, so all is redrawn" if redrawn.max() else "white nowhere, so nothing is redrawn"
+        remark(f"--mask is {what}")
     return Edit(to_float(to_tensor(fit(image, size))), asked.how_far, redrawn)
+
+
+def mask_of(mask: Image.Image, size: Size) -> Tensor:
+    """A grey mask as [1, H, W] of this size, 1 where any of a pixel's part of the mask is white (above 127), its middle
+    cropped to the proportions as `fit` does: a thin stroke must not vanish as the mask is made smaller."""
+    scale = max(size.width / mask.width, size.height / mask.height)
+    wide, high = size.width / scale, size.height / scale
+    left, top = (mask.width - wide) / 2, (mask.height - high) / 2
+    white = mask.point(lambda level: 255 * (level > 127))
+    flat = torch.frombuffer(bytearray(white.tobytes()), dtype=torch.uint8).view(mask.height, mask.width) > 0
+    rows = torch.stack([flat[a:b].any(0) for a, b in _parts(top, high, size.height, mask.height)])
+    return torch.stack([rows[:, a:b].any(1) for a, b in _parts(left, wide, size.width, mask.width)], 1)[None].float()
+
+
+def _parts(start: float, length: float, count: int, most: int) -> list[tuple[int, int]]:
+    """`count` equal parts of [start, start + length), each as the whole pixels that it touches: at least one."""
+    edges = [start + length * index / count for index in range(count + 1)]
+    cuts = [(int(a + 1e-6), min(most, max(int(a + 1e-6) + 1, math.ceil(b - 1e-6)))) for a, b in pairwise(edges)]
+    return [(min(a, most - 1), b) for a, b in cuts]
 
 
 def fingerprint(picture: Tensor) -> str:

@@ -12,13 +12,13 @@ import hashlib
 import json
 import math
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from genctl.errors import InputError, ModelError, WorldError
+from genctl.errors import InputError, ModelError
+from genctl.writing import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,7 @@ def _tensor_info(key: str, row: dict[str, Any]) -> TensorInfo:
     dtype, shape, (start, end) = row["dtype"], tuple(row["shape"]), row["data_offsets"]
     if dtype not in ITEM_SIZE:
         raise ValueError(f"tensor {key!r} has the unknown dtype {dtype!r}")
-    if len(shape) > MAX_AXES or not all(isinstance(size, int) and 0 <= size < 1 << 40 for size in (*shape, start, end)):
+    if len(shape) > MAX_AXES or not all(type(size) is int and 0 <= size < 1 << 40 for size in (*shape, start, end)):
         raise ValueError(f"tensor {key!r} has an impossible shape or offset")
     if end - start != math.prod(shape) * ITEM_SIZE[dtype]:
         raise ValueError(f"tensor {key!r} has {end - start} bytes for shape {list(shape)} {dtype}")
@@ -224,35 +224,3 @@ def check_tensors(path: Path, header: Header) -> None:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_whole(path: Path, content: bytes | Callable[[IO[bytes]], None]) -> None:
-    """Write a file through a temporary name in its folder, fsync, rename: a crash leaves the old file or the new one.
-
-    Raises WorldError when the disk is full or the folder cannot be written; nothing half-written stays.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:40]}.", delete=False) as file:
-            temporary = Path(file.name)
-            if callable(content):
-                content(file)  # type: ignore[arg-type]
-            else:
-                file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        temporary = None
-    except OSError as error:
-        raise WorldError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -19,6 +19,8 @@ from typing import Any
 
 from genctl import files
 from genctl.errors import ModelError, UsageError, WorldError, nearest
+from genctl.sizes import Size
+from genctl.writing import exists, is_file, is_folder
 
 HERE = Path(__file__).resolve().parent
 
@@ -75,30 +77,37 @@ def others(name: str) -> list[str]:
 
 def resolve(name: str, kind: str = "model") -> Path:
     """The file that `name` means. Raises ModelError (unknown, with the nearest known name) or UsageError."""
-    if name.startswith("hf://"):
-        return _download(name)
     if kind == "model":
-        path = Path(name).expanduser()
-        if path.is_dir() and (path / "model.safetensors").exists():
-            return path / "model.safetensors"
-        if path.is_dir() and (path / "run.json").exists():
-            raise ModelError(f"{name}: a run that has not written a model yet; wait for its first save")
-        if path.is_file():
+        if name.startswith("hf://"):
+            return _download(name)
+        path = Path(os.path.expanduser(name))
+        if is_file(path):
             return path
+        if is_file(path / "model.safetensors"):
+            return path / "model.safetensors"
+        if is_file(path / "run.json"):
+            raise ModelError(f"{name}: a run that has not written a model yet; wait for its first save")
+        if exists(path) and not is_folder(path):
+            raise ModelError(f"{name}: a device, pipe or socket; a model is a regular file")
     table = dict(reversed(list(known(kind))))
     if name in table:
         if not table[name].exists():
             raise ModelError(f"{name}: {table[name]} is missing; this checkout has no weights")
         return table[name]
     if path_like(name):
-        raise ModelError(f"{name}: no such model file or run folder")
+        raise ModelError(f"{name[:200]}: no such model file or run folder")
     names = sorted(table)
-    raise ModelError(f"unknown {kind} {name!r}{nearest(name, names)}; `genctl models` lists what can be named")
+    near = nearest(name[:200], names)
+    raise ModelError(f"unknown {kind} {name[:200]!r}{near}; `genctl models` lists what can be named")
 
 
-def resolve_part(part: str, name: str, owner: Path | None) -> Path:
+def resolve_part(part: str, name: str, owner: Path | None, trusted: bool = False) -> Path:
     """The model `name` that the one in the file `owner` has as its `part`: as `resolve`, else beside that file or in a
-    folder above it, so that a model used from elsewhere finds the codec it was trained with."""
+    folder above it, so that a model used from elsewhere finds the codec it was trained with. A file that names what is
+    to be fetched, or lies elsewhere, must be `trusted`; else ModelError."""
+    if owner is not None and not trusted and leads_elsewhere(name):
+        where = f"{typed(owner)}: names the {part} {name[:200]!r}"
+        raise ModelError(f"{where}, which is to be fetched or lies elsewhere; --trust follows it")
     try:
         return resolve(name)
     except ModelError:
@@ -114,6 +123,12 @@ def resolve_part(part: str, name: str, owner: Path | None) -> Path:
     )
 
 
+def leads_elsewhere(name: str) -> bool:
+    """Whether a name within a file is an address, or a path that leaves the folders where models are looked for."""
+    path = Path(name)
+    return "://" in name or path.is_absolute() or name.startswith("~") or ".." in path.parts or "\\" in name
+
+
 def path_like(name: str) -> bool:
     return any(mark in name for mark in ("/", "\\")) or name.endswith((".safetensors", *files.PICKLE_ENDINGS))
 
@@ -126,11 +141,46 @@ def read_document(path: Path) -> tuple[dict[str, Any], files.Header]:
     if "part" not in document and "family" not in document:
         what = document.get("kind", "a safetensors file of another tool, or a damaged one")
         raise ModelError(f"{path}: not a genctl model, but {what}")
-    kinds: dict[str, Any] = {"format": int, "family": str, "can": list, "config": dict, "pixels": (int, str)}
-    wrong = [key for key, kind in kinds.items() if not isinstance(document.get(key), kind)]
-    if wrong and "part" not in document:
-        raise ModelError(f"{path}: damaged (its header says nothing sensible of {wrong[0]!r})")
+    wrong = next(_not_sensible(document), None)
+    if wrong is not None:
+        raise ModelError(f"{path}: damaged (its header says nothing sensible of {wrong!r})")
     return document, header
+
+
+NEEDED = {"format": int, "family": str, "can": list, "config": dict, "pixels": (int, str)}  # of a model
+KNOWN: dict[str, Any] = {  # of a model or a part, where they are said
+    "part": str, "licence": str, "title": str, "prompts": list, "data": dict, "training": dict, "figures": dict,
+    "parts": dict, "teacher": dict, "classes": list,
+}  # fmt: skip
+
+
+def _not_sensible(document: dict[str, Any]) -> Iterator[str]:
+    """Keys of a header's document whose values are of no type that genctl writes."""
+    needed: dict[str, Any] = {} if "part" in document else NEEDED
+    yield from (key for key, kind in needed.items() if not _is(document.get(key), kind))
+    yield from (key for key, kind in KNOWN.items() if key in document and not _is(document[key], kind))
+    yield from (key for key in ("can", "prompts") if not all(isinstance(one, str) for one in document.get(key, [])))
+    data, teacher = document.get("data", {}), document.get("teacher", {})
+    inner = {"data.settings": data.get("settings", {}), "teacher.settings": teacher.get("settings", {})}
+    inner |= {f"parts.{name}": row for name, row in document.get("parts", {}).items()}
+    yield from (key for key, value in inner.items() if not isinstance(value, dict))
+    hashes = [row.get("sha256", "") for row in document.get("parts", {}).values()]
+    if not all(isinstance(one, str) for one in hashes):
+        yield "parts"
+    if "part" not in document and not _size(document["pixels"]):
+        yield "pixels"
+
+
+def _is(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _size(value: Any) -> bool:
+    try:
+        Size.of(value)
+    except ValueError:
+        return False
+    return True
 
 
 def check_sha256(path: Path) -> str:

@@ -26,12 +26,13 @@ from genctl.drawing import as_picture, draw, made_by
 from genctl.errors import InputError, UsageError
 from genctl.families import walk
 from genctl.families.base import Family
-from genctl.files import write_whole
 from genctl.media.names import FORMATS, format_of
 from genctl.media.pictures import fit, pad_to, to_float, to_image, to_tensor
 from genctl.media.sheet import compose, document_of, square
 from genctl.nets.lpips import psnr
 from genctl.seeds import MOST, MOST_SEED, fresh_seed
+from genctl.sizes import MOST_SIDE, Size
+from genctl.writing import write_whole
 
 Callback = Callable[[int, int, int, "Picture"], Any]  # (picture's index, step, steps, the current guess)
 
@@ -187,7 +188,7 @@ class Model:
     def encode(self, picture: Any, space: str | None = None, prompt: str = "", steps: int | None = None) -> Codes:
         """The code of a picture (a path or a Pillow picture); sides that the codec cannot take are padded with white,
         and noted. In the space "noise": the noise that draws it, of its middle in the model's proportions."""
-        pixels = to_float(to_tensor(as_picture(picture)))
+        pixels = to_float(to_tensor(as_picture(picture, _warn)))
         info: dict[str, Any] = {"model": self.shown, "sha256": self.family.weights_sha256}
         info |= {"axes": "channels, height, width"}
         if self.space_of(space) == "code":
@@ -234,7 +235,7 @@ class Model:
         one prompt: `frames` in all, both ends included. `asked` are options of `draw`; between pictures only steps."""
         if sum((bool(ends), prompts is not None, seeds is not None)) != 1 or len(ends or prompts or seeds or []) < 2:
             raise UsageError("interpolate wants two ends or more: pictures, prompts or seeds")
-        frames = _whole("frames", frames, 2, MOST)
+        frames = _whole("frames", frames, len(ends or prompts or seeds or []), MOST)
         made, options = build(self.name, self.document, asked)
         if made != type(made)():
             raise UsageError("interpolate takes no prompt, size, dtype or picture to change beside its ends")
@@ -242,8 +243,10 @@ class Model:
             raise UsageError("between pictures no option is taken but steps (through noise)")
         said: dict[str, Any] = {"task": "interpolate", "frames": frames, "prompt": prompt or " -> ".join(prompts or [])}
         if ends:
-            images = [as_picture(end) for end in ends]
-            images = [images[0], *(image.resize(images[0].size, Image.Resampling.LANCZOS) for image in images[1:])]
+            images = [as_picture(end, _warn) for end in ends]
+            if max(images[0].size) > MOST_SIDE:
+                raise InputError(f"the first picture has a side of more than {MOST_SIDE} pixels")
+            images = [fit(image, Size(*images[0].size)) for image in images]
             said |= {"space": self.space_of(space), "steps": getattr(options, "steps", None)}
             drawn = self._between(images, said["space"], prompt, said["steps"], frames)
         elif "sample" not in self.family.can:
@@ -265,6 +268,10 @@ class Model:
         tensors = [pad_to(to_float(to_tensor(image)), getattr(self.family, "factor", 8)) for image in images]
         width, height = images[0].size
         return walk.between_pictures(self.family, torch.stack(tensors), frames)[:, :, :height, :width]
+
+
+def _warn(line: str) -> None:
+    warnings.warn(line, stacklevel=3)
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> int:

@@ -23,6 +23,7 @@ from typing import Any, NewType, TypeVar
 
 from genctl.errors import UsageError, nearest
 from genctl.sizes import Size
+from genctl.text import clean
 
 T = TypeVar("T", bound="Options")
 Weighted = tuple[tuple[str, float], ...]  # prompts and their weights
@@ -167,11 +168,6 @@ def _model(option: Option, value: Any) -> Any:
     return value if (isinstance(value, str) and value) or hasattr(value, "sample") else None
 
 
-def clean(text: str) -> str:
-    """Text that can be written: an argument that was not UTF-8 holds lone surrogates, which become "?"."""
-    return text.encode("utf-8", "replace").decode()
-
-
 CHECKS: dict[str, Any] = {
     "int": _number, "float": _number, "span": _span, "weighted": _weighted, "choice": _choice,
     "size": lambda option, value: Size.of(value), "picture": _picture, "model": _model,
@@ -232,6 +228,10 @@ class Options:
     def refused(cls, document: Mapping[str, Any]) -> dict[str, str]:
         """Options that this model does not take, and why; `document` is what its file says of itself."""
         return {}
+
+    @classmethod
+    def check_document(cls, document: Mapping[str, Any]) -> None:
+        """Raise UsageError where a model's file says nothing sensible of what these options are checked against."""
 
     @classmethod
     def sides(cls, document: Mapping[str, Any]) -> int:

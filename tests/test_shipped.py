@@ -1,14 +1,21 @@
 """The files in weights/ as they are shipped: whole, fitting each other, and drawing what their cards say."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 from helpers import flow_request
 from torch import Tensor
 
 from genctl import files, hub
+from genctl.families.base import Request
 from genctl.families.flow.flow import Flow
+from genctl.families.flow.sample import together
 from genctl.families.saved import load
+from genctl.model import Model
+from genctl.nets import fast
+from genctl.sizes import Size
 
 INDEX = json.loads((hub.weights_folder() / "index.json").read_text())
 PROMPTS = ["cat", "red apple", "rocket", "smiling face, flat style", "pizza", "house", "dog", "bus"]
@@ -39,6 +46,17 @@ def flows() -> tuple[Flow, Flow]:
     return teacher, student
 
 
+def flow_named(name: str) -> Flow:
+    model = load(name)
+    model.prepare()
+    assert isinstance(model, Flow)
+    return model
+
+
+def drawn_together(model: Flow, request: Request) -> Tensor:
+    return torch.cat([part.pictures for part in model.sample(request) if part.final])
+
+
 def drawn(model: Flow, steps: int, scale: float = 4.0) -> Tensor:
     return model.drawn(flow_request([*range(8)], [*PROMPTS], steps=steps, guidance_scale=scale))
 
@@ -61,3 +79,41 @@ def test_the_fast_student_knows_its_guidance_scale(flows: tuple[Flow, Flow]) -> 
     for steps in (1, 4):
         assert rms(drawn(student, steps, 1.5), weak) < 0.7 * rms(drawn(student, steps, 1.5), strong)
     assert rms(drawn(student, 4, 7.0), strong) < rms(drawn(student, 4, 7.0), weak)
+
+
+@pytest.mark.parametrize("name", ["ldm", "ldm-fast", "rf"])
+def test_a_picture_of_a_shipped_model_does_not_depend_on_its_batch(name: str) -> None:
+    """At real shapes, in the numbers that are fastest here (in bf16, AMX rounds by the number of rows)."""
+    model = flow_named(name)
+    sizes = [None, Size.of("192x128")] if name == "ldm" else [None]
+    for size in sizes:
+        request = flow_request([10, 11, 12], ["cat", "red apple", "dog"], steps=2, cfg=4.0, size=size)
+        made = drawn_together(model, request)
+        for index, (seed, prompt) in enumerate(zip(request.seeds, request.conditions, strict=True)):
+            alone = drawn_together(model, replace(request, seeds=[seed], conditions=[prompt]))
+            assert torch.equal(made[index : index + 1], alone)
+
+
+def test_a_picture_of_no_prompt_does_not_depend_on_the_prompts_beside_it() -> None:
+    """A student is conditioned on its guidance scale, which is 1 where nothing is asked for."""
+    student = Model(flow_named("ldm-fast"), "ldm-fast")
+    together, alone = student.draw(["cat", ""], seed=3, steps=1), student.draw("", seed=3, steps=1)
+    assert together[1].tobytes() == alone[0].tobytes()
+
+
+def test_kernels_that_round_by_the_number_of_rows_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As AMX has them: here they are made so, and a picture is then drawn alone."""
+    exact = fast.linear
+
+    def rounded(weight: torch.Tensor, bias: torch.Tensor | None = None, activation: str = "none") -> fast.Linear:
+        call = exact(weight, bias, activation)
+        return lambda x: call(x) * (1 + 2.0**-22 * (x[..., 0].numel() % 3))
+
+    asked = flow_request([10, 11, 12, 13, 14], ["cat"] * 5, steps=1, dtype=torch.float32)
+    assert together(flow_named("ldm"), asked) == asked.chunk
+    monkeypatch.setattr(fast, "linear", rounded)
+    model = flow_named("ldm")
+    assert together(model, asked) == 1
+    assert torch.equal(
+        drawn_together(model, asked)[:1], drawn_together(model, replace(asked, seeds=[10], conditions=["cat"]))
+    )

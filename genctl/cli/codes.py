@@ -56,6 +56,8 @@ def encode(
         raise UsageError(f"-o {output}: codes end in {CODES}; give such a name, a folder/, or -")
     if output == "-":
         refuse_terminal()
+    for source in pictures:
+        shared.remark_left_out(source, quiet)
     sources = list(pictures_from(pictures)) if output != "-" else pictures_from(pictures)
     paths = _code_paths(output, sources, model, force) if isinstance(sources, list) else []
     chosen: Model | None = None
@@ -114,7 +116,7 @@ def _encode(
 
 
 def _write(path: Path, data: bytes, as_json: bool) -> None:
-    from genctl.files import write_whole
+    from genctl.writing import write_whole
 
     write_whole(path, data)
     shared.result(path, as_json)

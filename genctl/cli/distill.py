@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from genctl.cli import shared
-from genctl.cli.jobs import lines_of
+from genctl.cli.jobs import prompts_of
 from genctl.cli.progress import Progress, TrainingDisplay
 from genctl.cli.train import SamplePrompts, laid_over, texts_of
 from genctl.families import registry
@@ -31,7 +31,10 @@ def distill(
         typer.Option(help="Pictures as in training; without, the teacher's own from the prompts in its file."),
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="Text file, a prompt a line, instead of those in the teacher's file.")
+        Path | None,
+        typer.Option(
+            help="Text file, a prompt (or JSON with prompt alone) a line, instead of those in the teacher's file."
+        ),
     ] = None,
     pairs: Annotated[
         int | None,
@@ -59,7 +62,7 @@ def distill(
     """Make a fast student of a trained flow: genctl distill --model ldm --steps 1. Run it again to resume."""
     _, document = shared.describe(model)
     checked(document, model, method, data, prompts, pairs, init)
-    asked = None if prompts is None else [text for _, text in lines_of(str(prompts))]
+    asked = None if prompts is None else prompts_of(str(prompts))
     if data is None:
         asked_of(document, model, asked, str(prompts))
     from genctl.training.distill import distill

@@ -19,7 +19,9 @@ from genctl.options import Options
 def evaluate(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="Model to measure.", autocompletion=shared.complete_models)],
-    data: Annotated[Path, typer.Argument(help="Folder of pictures; its held-out part is used, if it has one.")],
+    data: Annotated[
+        Path, typer.Argument(help="Folder (or .zip, .tar) of pictures; its held-out part is used, if it has one.")
+    ],
     retrieval: Annotated[bool, typer.Option("--retrieval", help="Is the asked concept drawn? (text; default)")] = False,
     distance: Annotated[
         bool,
@@ -72,6 +74,7 @@ def _measure(
     recorded = family.info.get("data", {})
     settings = build(DataConfig, recorded.get("settings", {}))  # the same split and crop as in training
     pictures = load(folder, family.pixels, settings, lambda line: shared.remark(f"genctl: {line}", quiet))
+    shared.remark(f"data: {pictures.summary} ({settings.fit} to {family.pixels.plain} px)", quiet)
     if recorded.get("fingerprint") not in (None, pictures.fingerprint):
         shared.remark("genctl: not the data that this model was trained on; what is held out here may differ", quiet)
     held = pictures.split(True)

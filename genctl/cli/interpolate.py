@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from genctl.errors import InputError, UsageError
 from genctl.families import registry
 from genctl.media import names
 from genctl.seeds import MOST_SEED, parse_seeds
-from genctl.sizes import Size
+from genctl.sizes import MOST_SIDE, Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 ANIMATED = ("gif", "webp")
 LEAST_SIDE = 8  # pixels: one cell of the shipped codec
-MOST_PIXELS = 256_000_000  # of all frames; they are in the memory together, three numbers a pixel
+MOST_PIXELS = 64_000_000  # of all frames; they are in the memory together, three numbers a pixel
 
 
 PICTURES = ("steps",)  # options that a walk between pictures takes (through noise)
@@ -75,8 +76,15 @@ def interpolate(
     numbers = parse_seeds(seeds) if seeds is not None else []
     if len(ends or numbers) < 2:
         raise UsageError("interpolate wants two ends or more")
+    if not pictures and frames < len(texts or numbers):
+        raise UsageError(f"--frames {frames}: {len(texts or numbers)} ends, each of which is a frame; ask for as many")
     out = output or str(names.unique([Path("interpolation.png")])[0])
-    images = _read(pictures)
+    if Path(out).suffix.lower() == ".gif" and milliseconds % 10:
+        milliseconds = max(10, 10 * round(milliseconds / 10))
+        shared.remark(f"genctl: a GIF counts in hundredths of a second: --ms {milliseconds}", quiet)
+    images = _read(pictures, lambda line: shared.remark(line, quiet))
+    if frames < len(images):
+        raise UsageError(f"--frames {frames}: {len(images)} pictures, each of which is a frame; ask for as many")
     size = images[0].size if images and space != "noise" else Size.of(said["pixels"]).wide
     paths = _paths(out, frames, size, force)
     if images:
@@ -133,19 +141,22 @@ def _paths(out: str, frames: int, size: tuple[int, int], force: bool) -> list[Pa
     return [Path(out)]
 
 
-def _read(sources: list[str]) -> list[Image]:
+def _read(sources: list[str], remark: Callable[[str], None]) -> list[Image]:
     """The pictures, all fitted to the first one's size."""
-    from genctl.media.pictures import read_picture
+    from genctl.media.pictures import fit, read_picture
     from genctl.media.stream import pictures_from
 
     images: list[Image] = []
     for source, data in pictures_from(sources):
-        image = read_picture(data, source)
+        image = read_picture(data, source, remark)
         size = images[0].size if images else image.size
-        if min(size) < LEAST_SIDE:
+        shape = image.size
+        if not LEAST_SIDE <= min(size) <= max(size) <= MOST_SIDE:
             what = f"{size[0]} x {size[1]} pixels, and all pictures are fitted to the first one's size"
-            raise InputError(f"{source}: {what}; give one of {LEAST_SIDE} x {LEAST_SIDE} or more first")
-        images.append(image if image.size == size else image.resize(size, 1))
+            raise InputError(f"{source}: {what}; give one with sides of {LEAST_SIDE} to {MOST_SIDE} first")
+        images.append(fit(image, Size(*size)))
+        if abs(shape[0] * size[1] - shape[1] * size[0]) > max(shape):  # more than a pixel's rounding
+            remark(f"{source}: its middle alone, in the proportions of the first picture ({size[0]}x{size[1]})")
     return images
 
 
@@ -153,9 +164,9 @@ def _put_out(
     drawn: Pictures, paths: list[Path], milliseconds: int, document: dict[str, Any] | None, as_json: bool
 ) -> None:
     """A strip, an animation, a folder of frames or a stream."""
-    from genctl.files import write_whole
     from genctl.media import write
     from genctl.media.sheet import Layout, compose
+    from genctl.writing import write_whole
 
     if len(paths) != 1:
         for index, picture in enumerate(drawn):

@@ -4,7 +4,6 @@ what made an earlier picture."""
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from genctl.errors import GenctlError, InputError, UsageError
 from genctl.media.sheet import CELLS, LABELS, Layout, square
 from genctl.options import clean, plain
 from genctl.seeds import MOST, MOST_SEED
+from genctl.text import Lines, cut, parse_json, read_lines
 
 Cell = dict[str, Any]  # one picture's settings by name: `model`, `seed` and those of `build`
 
@@ -105,30 +105,46 @@ def _short(value: Any) -> str:
 
 
 # lines of prompts ----------------------------------------------------------------------------------------------------
-def lines_of(source: str) -> Iterator[tuple[int, str]]:
-    """(number, text) of the lines of a file of prompts, `-` being stdin, as they come; blank ones and comments are
-    passed over."""
-    try:
-        with open_lines(source) as file:
-            for number, line in enumerate(file, 1):
-                if line.strip() and not line.lstrip().startswith("#"):
-                    yield number, line.strip().removeprefix("\ufeff")
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{source}: not UTF-8 text") from None
+class Prompts:
+    """(number, text) of the lines of a file of prompts, `-` being stdin, each as soon as it has come; blank ones and
+    comments are passed over. After the InputError of a line that is no text the next one can be asked for."""
+
+    def __init__(self, source: str) -> None:
+        self.lines = _open_lines(source)
+        self.number = 0
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        return self
+
+    def __next__(self) -> tuple[int, str]:
+        while True:
+            self.number += 1
+            _, line = next(self.lines)
+            if line.strip() and not line.lstrip().startswith("#"):
+                return self.number, line.strip()
 
 
-def open_lines(source: str) -> Any:
-    if source == "-":
-        from contextlib import nullcontext
+def _open_lines(source: str) -> Iterator[tuple[int, str]]:
+    if source != "-":
+        return read_lines(Path(source))
+    if sys.stdin is None:
+        raise UsageError("-: there is no stdin")
+    if sys.stdin.isatty():
+        shared.remark("genctl: a prompt a line; end with Ctrl-D")
+    return Lines(sys.stdin.buffer, "stdin")
 
-        if sys.stdin is None:
-            raise UsageError("-: there is no stdin")
-        if sys.stdin.isatty():
-            shared.remark("genctl: a prompt a line; end with Ctrl-D")
-        return nullcontext(sys.stdin)
-    return Path(source).open(encoding="utf-8-sig")
+
+def prompts_of(source: str) -> list[str]:
+    """The prompts of a file, a line each, plain or as JSON with `prompt` alone. Raises InputError that names the
+    line."""
+    texts = []
+    for number, line in Prompts(source):
+        where = f"{source}: line {number}"
+        row = _row(where, line) or {"prompt": line}
+        if row.keys() != {"prompt"} or not isinstance(row["prompt"], str):
+            raise InputError(f"{where}: wants a prompt, or JSON with a text as prompt and nothing else")
+        texts.append(clean(row["prompt"]))
+    return texts
 
 
 def line_plan(
@@ -141,7 +157,7 @@ def line_plan(
     cells: list[Cell] = []
     swept: list[str] = []
     without = 0
-    for number, line in lines_of(source) if lines is None else lines:
+    for number, line in Prompts(source) if lines is None else lines:
         where = f"{'stdin' if source == '-' else source}: line {number}"
         row = _row(where, line)
         without += "seed" not in row
@@ -150,7 +166,7 @@ def line_plan(
             cells += plan.cells
             swept += plan.swept or [""] * len(plan.cells)
         except GenctlError as error:
-            raise InputError(f"{where}: {error}") from None
+            raise InputError(f"{where}: {cut(str(error))}") from None
         if len(cells) > MOST:
             raise InputError(f"{where}: more than {MOST:,} pictures in one call")
     if not cells:
@@ -168,10 +184,10 @@ def _row(where: str, line: str) -> dict[str, Any]:
     """A line's JSON; a plain line has none."""
     if not line.startswith("{"):
         return {}
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not JSON ({error})") from None
+    row: dict[str, Any] = parse_json(line, where)
+    for key in ("prompt", "class", "class_name"):
+        if key in row and row[key] is None:  # elsewhere null leaves the usual value, but nobody asks for nothing
+            raise InputError(f'{where}: {key} is null; it wants a text (of an unconditional picture "")')
     return row
 
 

@@ -97,12 +97,13 @@ def info(
 
 def _files_of(target: str) -> list[str]:
     """A folder's pictures, or the target itself. Raises InputError for a folder without any."""
-    from genctl.media.pictures import picture_files
+    from genctl.media.folder import picture_files
 
     folder = Path(target)
     if not folder.is_dir() or (folder / "model.safetensors").exists() or (folder / "run.json").exists():
         return [target]
     found = [str(path) for path in picture_files(folder)]
+    shared.remark_left_out(target)
     if not found:
         raise InputError(f"{target}: no pictures in this folder, and no run")
     return found

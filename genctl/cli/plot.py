@@ -117,8 +117,8 @@ def _target(output: str, force: bool) -> Path | None:
 
 
 def _put_out(data: bytes, path: Path | None) -> None:
-    from genctl.files import write_whole
     from genctl.media.write import write_stdout
+    from genctl.writing import write_whole
 
     if path is None:
         write_stdout(data)

@@ -10,7 +10,7 @@ import typer
 
 from genctl.asked import every_option
 from genctl.cli import flags, shared
-from genctl.cli.jobs import Documents, like_plan, line_plan, lines_of, product
+from genctl.cli.jobs import Documents, Prompts, like_plan, line_plan, product
 from genctl.cli.output import Output, Session
 from genctl.cli.progress import Progress
 from genctl.errors import GenctlError, InputError, PipeClosedError, UsageError
@@ -104,21 +104,26 @@ def _stay(session: Session, axes: dict[str, list[Any]], first: int, count: int, 
     failed = 0
     code = GenctlError
     empty = True
-    for number, line in lines_of("-"):
-        empty = False
+    lines = Prompts("-")
+    while True:
         try:
+            number, line = next(lines)
+            empty = False
             plan, without = line_plan("-", axes, first, count, session.documents, [(number, line)])
             session.prepare(plan)
             if fresh and without:
                 session.announced, fresh = f"seed {first} for each prompt without one", False
             with session.whole_pictures():
                 session.draw()
+        except StopIteration:
+            break
         except Exception as error:  # also a fault of ours: whoever keeps this process goes on
+            empty = False
             if isinstance(error, PipeClosedError):
                 raise
             kind = type(error) if isinstance(error, GenctlError) else GenctlError
             code, failed = kind if not failed else code, failed + 1
-            session.failed(number, error)
+            session.failed(lines.number, error)
     if empty:
         raise InputError("-: no prompts")
     if failed:

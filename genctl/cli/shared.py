@@ -90,7 +90,11 @@ def require(name: str, verb: str, **wanted: bool) -> dict[str, Any]:
         if verb != "sample":
             raise UsageError(f"{name} has no file, and cannot {verb}")
         return untrained_document(name)
-    _, document = describe(name)
+    path, document = describe(name)
+    try:
+        registry.options_class(document["family"]).check_document(document)
+    except UsageError as error:
+        raise ModelError(f"{path}: damaged ({error})") from None
     if verb not in document["can"]:
         able = [other for other, row in known_documents() if verb in row["can"]]
         hint = f"; models that can: {', '.join(able[:5])}" if able else ""
@@ -160,6 +164,15 @@ def remark_large(name: str, width: int, height: int) -> None:
     """What takes a codec so long with a large picture."""
     if width * height >= LARGE:
         remark(f"{name}: {width} x {height}, {width * height / 1e6:.0f} megapixels; this takes a while")
+
+
+def remark_left_out(source: str, quiet: bool = False) -> None:
+    """Say what a folder holds beside the pictures that are taken from it."""
+    from genctl.media.folder import look
+
+    if source != "-" and Path(source).is_dir():
+        for note in look(Path(source)).notes():
+            remark(f"genctl: {source}: {note}", quiet)
 
 
 def remark_others(name: str, quiet: bool = False) -> None:

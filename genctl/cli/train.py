@@ -10,7 +10,7 @@ import typer
 
 from genctl import config
 from genctl.cli import shared
-from genctl.cli.jobs import lines_of
+from genctl.cli.jobs import prompts_of
 from genctl.cli.progress import Progress, TrainingDisplay
 from genctl.errors import InputError, UsageError
 from genctl.families import registry
@@ -28,7 +28,8 @@ SamplePrompts = Annotated[
 
 def train(
     data: Annotated[
-        Path, typer.Argument(help="Folder of pictures: flat, class folders, .txt captions or metadata.jsonl.")
+        Path,
+        typer.Argument(help="Folder (or .zip, .tar) of pictures: flat, class folders, .txt captions, metadata.jsonl."),
     ],
     model: Annotated[
         str, typer.Option("--model", "-m", help=f"Family: {', '.join(registry.trainable())}.")
@@ -79,7 +80,7 @@ def train(
 
 def texts_of(path: Path | None) -> list[str] | None:
     """The prompts of a text file, a line each. Raises InputError where it has none."""
-    found = None if path is None else [text for _, text in lines_of(str(path))]
+    found = None if path is None else prompts_of(str(path))
     if found == []:
         raise InputError(f"{path}: holds no prompt")
     return found

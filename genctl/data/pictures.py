@@ -10,9 +10,9 @@ import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,11 +24,16 @@ from genctl.data.captions import variants
 from genctl.data.folder import Entry, Listing, scan
 from genctl.draws import Draw, address
 from genctl.errors import InputError
+from genctl.media.formats import heic_ready
 from genctl.media.pictures import fit, read_picture, to_tensor
+from genctl.media.stream import read_file
 from genctl.sizes import Size
+from genctl.text import lenient, shown
 
 Fit = Literal["crop", "pad"]
 MOST_JITTER = 1024  # pixels; each batch is padded by so many on all sides
+MOST_SAID = 20  # pictures that are left out, each in a line of its own
+MOST_ATTRIBUTION = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class Pictures:
     config: DataConfig
     bad: list[str]
     summary: str = ""
+    told: dict[str, Any] = field(default_factory=dict)  # how many, and of what: by which a run knows them again
+    attribution: str = ""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -87,37 +94,67 @@ class Pictures:
 def load(
     folder: Path, size: Size | int, config: DataConfig, report: Callable[[str], None] = lambda line: None
 ) -> Pictures:
-    """Decode a folder's pictures at one size. Raises InputError when more than half are bad."""
-    size = Size.of(size)
-    listing = scan(unpacked(folder), config.split)
+    """Decode the pictures of a folder, or of an archive of one, at one size. Raises InputError when more than half are
+    bad."""
+    size, inside = Size.of(size), unpacked(folder)
+    try:
+        listing = scan(inside, config.split)
+    except InputError as error:
+        raise InputError(_named(str(error), inside, folder)) from None
     entries = _hold_out(listing, config.held_out)
-    digest = hashlib.sha256()
-    for entry in entries:
-        digest.update(hashlib.sha256(_bytes(entry.file)).digest())
-    content = digest.hexdigest()
-    key = [1, content, size.plain, config.fit]
-    bad: list[str] = []
+    hashes = [_sha256(entry.file) for entry in entries]
+    content = hashlib.sha256(b"".join(hashes)).hexdigest()
 
-    def make() -> dict[str, Tensor]:
-        with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:
-            rows = list(pool.map(lambda entry: _decode(entry.file, size, config.fit), entries))
-        good = torch.tensor([not isinstance(row, str) for row in rows])
-        bad.extend(row for row in rows if isinstance(row, str))
-        if len(bad) > len(rows) / 2:
-            raise InputError(f"{folder}: {len(bad)} of {len(rows)} pictures cannot be read, the first: {bad[0]}")
-        return {"pixels": torch.stack([row for row in rows if isinstance(row, Tensor)]), "good": good}
-
-    made = cache.cached("pictures", key, make)
-    good = made["good"].tolist()
-    for line in bad:
+    key = [2, content, size.plain, config.fit, heic_ready()]
+    made = cache.cached("pictures", key, lambda: _decode_all(entries, size, config.fit, (inside, folder)))
+    why: list[str] = json.loads(bytes(made["why"].tolist()))
+    wrong = [(entry, line) for entry, line in zip(entries, why, strict=True) if line]
+    bad = [_named(_left_out(entry, line), inside, folder) for entry, line in wrong]
+    for line in bad[:MOST_SAID]:
         report(f"left out: {line}")
-    if not all(good) and not bad:
-        report(f"left out: {good.count(False)} pictures that cannot be read")
-    kept = [entry for entry, fine in zip(entries, good, strict=True) if fine]
+    if len(bad) > MOST_SAID:
+        report(f"left out: {len(bad) - MOST_SAID:,} more that cannot be read")
+    notes = [f"{len(bad):,} that cannot be read ({shown(wrong[0][0].file.relative_to(inside))})"] if bad else []
+    kept = [entry for entry, line in zip(entries, why, strict=True) if not line]
+    if bad:
+        content = hashlib.sha256(b"".join(sha for sha, line in zip(hashes, why, strict=True) if not line)).hexdigest()
     said = [[variants(entry), entry.held_out, entry.weight] for entry in kept]
     captions = hashlib.sha256(json.dumps(said).encode()).hexdigest()
     fingerprint = hashlib.sha256(f"{content}/{size.plain}/{config.fit}/{captions}".encode()).hexdigest()[:16]
-    return Pictures(made["pixels"], kept, fingerprint, config, bad, replace(listing, entries=kept).summary())
+    summary = replace(listing, entries=kept, notes=listing.notes + notes).summary()
+    told = {"pictures": len(kept), "content": content[:16], "captions": captions[:16]}
+    return Pictures(made["pixels"], kept, fingerprint, config, bad, summary, told, attribution(inside))
+
+
+def _decode_all(entries: list[Entry], size: Size, how: Fit, places: tuple[Path, Path]) -> dict[str, Tensor]:
+    """pixels [N, 3, H, W] of what can be read; why: JSON of what is wrong with each entry or "", as bytes."""
+    with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:
+        rows = list(pool.map(lambda entry: _decode(entry.file, size, how), entries))
+    why = [row if isinstance(row, str) else "" for row in rows]
+    bad = [_left_out(entry, line) for entry, line in zip(entries, why, strict=True) if line]
+    if len(bad) > len(rows) / 2:
+        many = f"{shown(places[1])}: {len(bad)} of {len(rows)} pictures cannot be read"
+        raise InputError(f"{many}, the first: {_named(bad[0], *places)}")
+    written = torch.frombuffer(bytearray(json.dumps(why).encode()), dtype=torch.uint8)
+    return {"pixels": torch.stack([row for row in rows if isinstance(row, Tensor)]), "why": written}
+
+
+def _named(line: str, inside: Path, folder: Path) -> str:
+    """A line with the archive's name instead of that of the folder in the cache."""
+    return line if inside == folder else line.replace(shown(inside), shown(folder))
+
+
+def _left_out(entry: Entry, reason: str) -> str:
+    return f"{shown(entry.file)}: {reason}"
+
+
+def attribution(folder: Path) -> str:
+    """What a folder's ATTRIBUTION.md says, its first 64 KiB, in whatever encoding; or nothing."""
+    try:
+        with (folder / "ATTRIBUTION.md").open("rb") as file:
+            return lenient(file.read(MOST_ATTRIBUTION))
+    except OSError:
+        return ""
 
 
 def _hold_out(listing: Listing, share: float) -> list[Entry]:
@@ -125,27 +162,28 @@ def _hold_out(listing: Listing, share: float) -> list[Entry]:
     entries = listing.entries
     if any(entry.held_out for entry in entries) or len(entries) < 40:
         return entries
-    names = [entry.file.relative_to(listing.folder).as_posix() for entry in entries]
+    names = [shown(entry.file.relative_to(listing.folder).as_posix()) for entry in entries]
     return [
         replace(entry, held_out=address("held out", name) < share * 2**63)
         for name, entry in zip(names, entries, strict=True)
     ]
 
 
-def _bytes(path: Path) -> bytes:
-    """A file's bytes, or none where it cannot be read (decoding will name it)."""
+def _sha256(path: Path) -> bytes:
+    """Of a file's bytes, or of none where it cannot be read (decoding will name it)."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
     except OSError:
-        return b""
+        return hashlib.sha256().digest()
 
 
 def _decode(path: Path, size: Size, how: Fit) -> Tensor | str:
-    """uint8 [3, H, W], or the line that says what is wrong with the file."""
+    """uint8 [3, H, W], or what is wrong with the file."""
     try:
-        return to_tensor(fit(read_picture(path.read_bytes(), str(path)), size, how))
-    except (InputError, OSError) as error:
-        return str(error)
+        return to_tensor(fit(read_picture(read_file(path), str(path)), size, how))
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ")
 
 
 def onto(tensor: Tensor, device: torch.device) -> Tensor:

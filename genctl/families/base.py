@@ -108,6 +108,7 @@ class Family(nn.Module):
         super().__init__()
         self.info: dict[str, Any] = {}  # the header's document, once loaded or trained
         self.file: Path | None = None  # that it was loaded from
+        self.trusted = False  # whether it may name files elsewhere, and what is to be fetched, as its parts
         self.sha256 = ""  # of that file
         self.weights_sha256 = ""  # of its tensors alone: the same for a file whose header was rewritten
         self.watch: Watch = lambda stage, done, of: None  # told how far the preparation of training is

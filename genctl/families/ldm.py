@@ -91,7 +91,7 @@ class LDM(Flow):
     def codec(self) -> VAE:
         """The frozen codec, loaded at first use; ModelError when it is not the one this model was trained on."""
         if "codec" not in self.parts:
-            path = str(hub.resolve_part("codec", self.config.codec, self.file))
+            path = str(hub.resolve_part("codec", self.config.codec, self.file, self.trusted))
             codec_config(path)
             model = load(path, self.device)
             assert isinstance(model, VAE)

@@ -23,6 +23,7 @@ from genctl.data.pictures import Pictures, PictureSource
 from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Family, Losses, Source
+from genctl.media.pictures import refuse_infinite
 from genctl.nets.autoencoder import Decoder, Encoder, PatchDiscriminator, transform_pair
 from genctl.nets.fast import channels_last
 from genctl.nets.lpips import LPIPS, psnr
@@ -202,7 +203,8 @@ class VAE(Family):
 
     def _decode_one(self, code: Tensor) -> Tensor:
         code = code.to(self.device, self.dtype) * self.code_std + self.code_mean
-        return self.decoder(code.contiguous(memory_format=torch.channels_last)).float().clamp(-1, 1)
+        picture = self.decoder(code.contiguous(memory_format=torch.channels_last)).float()
+        return refuse_infinite(picture).clamp(-1, 1)
 
     def prepare(self) -> None:
         channels_last(self)

@@ -10,23 +10,28 @@ import contextlib
 import io
 import logging
 import warnings
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from PIL import Image, ImageMath, ImageOps, UnidentifiedImageError
 
 from genctl.errors import InputError
+from genctl.media.colour import ToSRGB, png_profile, to_srgb
+from genctl.media.formats import open_picture
 from genctl.media.png import PNG_START, first_bytes, png_chunks
+from genctl.media.rows import check_rows
 from genctl.sizes import Size
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".bmp", ".tif", ".tiff")
-READERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # by name: Pillow would hand an EPS to Ghostscript
 GIVE = "give a PNG, JPEG, WebP or GIF"
-SKIPPED = {"Thumbs.db", "__MACOSX", ".ipynb_checkpoints"}
 MOST_PIXELS = 110_000_000  # 880 MB while a picture is turned or laid on white; above, it is taken for a bomb
+MOST_SIDE = 65_535
+MOST_SCANS = 200  # of a JPEG; each goes through all of it anew
+JPEG_START = b"\xff\xd8"
+TEXTS = {b"tEXt", b"zTXt", b"iTXt", b"iCCP"}  # parts of a PNG
+Remark = Callable[[str], None]
 BAND = 256  # rows that are laid on white at a time
 
 # Once, for the process: readers run in threads, where warnings.catch_warnings would race. What Pillow only warns of is
@@ -37,47 +42,97 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its remarks on bad files go to stderr by themselves
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """Picture files under a folder, by name; dot-files and what systems leave behind are passed over."""
-    found = []
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if path.suffix.lower() in ENDINGS and not any(part in SKIPPED or part.startswith(".") for part in parts):
-            found.append(path)
-    return sorted(path for path in found if path.is_file())
-
-
-def read_picture(data: bytes, name: str) -> Image.Image:
-    """The RGB picture in `data`: first frame, EXIF rotation applied, transparency laid on white, 16 bits scaled to 8.
+def read_picture(data: bytes, name: str, remark: Remark = lambda line: None) -> Image.Image:
+    """The RGB picture in `data`: first frame, EXIF rotation applied, its colour profile turned into sRGB, transparency
+    laid on white, 16 bits scaled to 8. `remark` gets what a person should know of it, a line each.
 
     Raises InputError, naming `name`, for anything that is not a whole picture of at most 110 megapixels.
     """
-    if not data:
-        raise InputError(f"{name}: empty; {GIVE}")
-    if data.startswith(PNG_START):
-        for _ in png_chunks(io.BytesIO(data), name):  # Pillow accepts a PNG without its end
-            pass
+    with _refused(data, name):
+        return on_white(*_read(data, name, remark))
+
+
+def read_mask(data: bytes, name: str, remark: Remark = lambda line: None) -> Image.Image:
+    """The mask in `data` as grey, transparency laid on black: what is transparent is kept. Raises InputError."""
+    with _refused(data, name):
+        return as_mask(_read(data, name, remark)[0])
+
+
+def as_mask(image: Image.Image) -> Image.Image:
+    """A picture of any mode as grey on black."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        upper = image.convert("RGBA")
+        lower = Image.new("RGB", upper.size, "black")
+        lower.paste(upper, mask=upper)
+        return lower.convert("L")
+    return on_white(image).convert("L")
+
+
+@contextlib.contextmanager
+def _refused(data: bytes, name: str) -> Iterator[None]:
+    """Whatever goes wrong within is an InputError that names the picture."""
     try:
-        image = open_picture(data)
-        if image.width * image.height > MOST_PIXELS:
-            raise Image.DecompressionBombError
-        image.load()
-        return on_white(upright(image))
+        yield
+    except (MemoryError, InputError):
+        raise
     except UnidentifiedImageError:
         raise InputError(f"{name}: not an image ({first_bytes(data)}); {GIVE}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"{name}: more than {MOST_PIXELS / 1e6:.0f} megapixels; make it smaller first") from None
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{name}: a damaged picture ({reason})") from None
 
 
-def open_picture(data: bytes) -> Image.Image:
-    """Pillow's lazy picture over `data`, by one of our readers only. Raises what Pillow raises."""
-    avif = data[4:11] == b"ftypavi"  # asked for only when it is one: not every build of Pillow reads it
-    return Image.open(io.BytesIO(data), formats=("AVIF",) if avif else READERS)
+def _read(data: bytes, name: str, remark: Remark) -> tuple[Image.Image, ToSRGB | None]:
+    """The whole picture, upright, and what turns its colours into sRGB."""
+    if not data:
+        raise InputError(f"{name}: empty; {GIVE}")
+    kept, profile = _without_metadata(data, name, remark)
+    image = open_picture(kept, name)
+    if image.width * image.height > MOST_PIXELS:
+        raise Image.DecompressionBombError
+    if max(image.size) > MOST_SIDE:
+        raise ValueError(f"a side of {max(image.size)} pixels, and at most {MOST_SIDE} are read")
+    if data.startswith(JPEG_START) and data.count(b"\xff\xda") > MOST_SCANS:
+        raise ValueError(f"a JPEG of more than {MOST_SCANS} scans")
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its own thumbnail
+        remark(f"{name}: has several frames, of which the first is used")
+    image.load()
+    image.info.update({"icc_profile": profile} if profile else {})
+    turn = turn_of(image, name, remark)
+    return upright(image), turn
+
+
+def _without_metadata(data: bytes, name: str, remark: Remark) -> tuple[bytes, bytes | None]:
+    """A picture's file without the texts that may be damaged or larger than Pillow reads, and its profile if that was
+    taken out as well. A PNG is checked to be whole, which Pillow does not ask for."""
+    if not data.startswith(PNG_START):
+        return data, None
+    parts = list(png_chunks(io.BytesIO(data), name))
+    check_rows(parts, name)
+    profile = None
+    for part in parts:
+        if part[4:8] == b"iCCP":
+            with _unused_profile(name, remark):
+                profile = png_profile(part[8:-4])
+    return b"".join(part for part in parts if part[4:8] not in TEXTS), profile
+
+
+def turn_of(image: Image.Image, name: str, remark: Remark) -> ToSRGB | None:
+    """What turns a picture's colours into sRGB, by the profile that it carries; None where there is nothing to do."""
+    with _unused_profile(name, remark):
+        return to_srgb(image.info.get("icc_profile"), image.mode)
+    return None
+
+
+@contextlib.contextmanager
+def _unused_profile(name: str, remark: Remark) -> Iterator[None]:
+    """A colour profile that cannot be used is no reason to refuse a picture."""
+    try:
+        yield
+    except ValueError as error:
+        remark(f"{name}: its colour profile is ignored ({str(error)[:100]}), and its colours are taken for sRGB")
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -87,30 +142,35 @@ def upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def on_white(image: Image.Image) -> Image.Image:
-    """RGB on white from any mode. `convert("RGB")` alone would show the hidden colour of transparent pixels.
+def on_white(image: Image.Image, turn: ToSRGB | None = None) -> Image.Image:
+    """RGB on white from any mode, its colours turned into sRGB first. `convert("RGB")` alone would show the hidden
+    colour of transparent pixels.
 
     Raises ValueError for pixels without a known range (floating point, 32 bits).
     """
     if image.mode == "F" or (image.mode == "I" and not 0 <= _extremes(image)[0] <= _extremes(image)[1] < 1 << 16):
         raise ValueError("its pixels are 32-bit numbers; save it with 8 or 16 bits")
-    if image.mode == "RGB" and "transparency" not in image.info:
+    if image.mode == "RGB" and "transparency" not in image.info and turn is None:
         return image
     whole = Image.new("RGB", image.size)
     for top in range(0, image.height, BAND):  # a large picture in three copies would fill the memory
         band = image.crop((0, top, image.width, min(top + BAND, image.height)))
-        whole.paste(_band_on_white(band), (0, top))
+        whole.paste(_band_on_white(band, turn), (0, top))
     return whole
 
 
-def _band_on_white(image: Image.Image) -> Image.Image:
+def _band_on_white(image: Image.Image, turn: ToSRGB | None) -> Image.Image:
     if image.mode.startswith("I"):
-        return _from_16_bits(image)
+        grey = _from_16_bits(image)
+        return grey if turn is None else turn(grey)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         upper = image.convert("RGBA")
+        upper = upper if turn is None else turn(upper)
         lower = Image.new("RGB", upper.size, "white")
         lower.paste(upper, mask=upper)
         return lower
+    if turn is not None:
+        return turn(image)
     return image.convert("RGB")
 
 
@@ -166,10 +226,23 @@ def to_uint8(pictures: Tensor) -> Tensor:
     return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
+def refuse_infinite(pictures: Tensor) -> Tensor:
+    """The pictures as they are. Raises InputError where a number is not finite."""
+    if not bool(pictures.isfinite().all()):
+        raise InputError(
+            "there is no picture: the model's numbers are not finite (by a guidance scale, weights of --also or codes "
+            "too large, or a model that diverged)"
+        )
+    return pictures
+
+
 def to_image(picture: Tensor) -> Image.Image:
-    """float [3, H, W] in [-1, 1] (or uint8) -> RGB picture."""
+    """float [3, H, W] in [-1, 1] (or uint8) -> RGB picture. Raises InputError for numbers that are not finite: what was
+    asked for was too much for the model, and the picture would show nothing of it."""
     from genctl.files import tensor_bytes
 
+    if picture.is_floating_point():
+        refuse_infinite(picture)
     pixels = to_uint8(picture) if picture.is_floating_point() else picture
     assert str(pixels.dtype) == "torch.uint8", f"a picture of {pixels.dtype}"
     height, width = pixels.shape[-2:]

@@ -14,7 +14,8 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from genctl.media.pictures import open_picture
+from genctl.media.formats import open_picture
+from genctl.media.png import PNG_START, png_texts
 
 USER_COMMENT, EXIF_IFD = 0x9286, 0x8769
 XMP = (
@@ -104,19 +105,18 @@ def read_provenance(data: bytes) -> dict[str, Any] | None:
     It is a stranger's text, not ours: only the types of the known keys are as `embed` wrote them.
     """
     try:
-        text = _embedded(open_picture(data))
+        text = _embedded(data)
         document = json.loads(text, parse_constant=_refuse) if text and len(text) <= MOST_READ else None
     except Exception:  # an untrusted file may fail in any of Pillow's ways; then it says nothing of itself
         return None
     return document if isinstance(document, dict) and _plausible(document) else None
 
 
-def _embedded(image: Image.Image) -> str | None:
-    """The JSON that a picture carries; pixels are decoded only for a PNG, whose text may stand behind them."""
-    if image.format == "PNG":
-        if "genctl" not in image.info:
-            image.load()
-        return image.info.get("genctl")
+def _embedded(data: bytes) -> str | None:
+    """The JSON that a picture carries; no pixel is decoded for it."""
+    if data.startswith(PNG_START):
+        return png_texts(data).get("genctl")
+    image = open_picture(data)
     if image.format == "GIF":
         return image.info.get("comment", b"").decode()
     found = re.search(rb"<genctl:document>(.*?)</genctl:document>", image.info.get("xmp") or b"", re.DOTALL)

@@ -15,7 +15,8 @@ from typing import IO
 from genctl import files
 from genctl.errors import InputError, ModelError, UsageError
 from genctl.media.codes import GIVE as GIVE_CODES
-from genctl.media.pictures import GIVE, picture_files
+from genctl.media.folder import picture_files
+from genctl.media.pictures import GIVE
 from genctl.media.png import PNG_END, PNG_START, png_chunks, read_exactly
 
 MOST_DOCUMENT = 1 << 28  # bytes of one code document (256 MiB); what claims more is no code of a picture

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from genctl.errors import PipeClosedError, UsageError
-from genctl.files import write_whole
 from genctl.media.names import format_of
 from genctl.media.pictures import to_image
 from genctl.media.provenance import embed
+from genctl.writing import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor

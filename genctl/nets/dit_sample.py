@@ -8,9 +8,10 @@ plain forward.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -95,7 +96,7 @@ class Loop:
         config = net.config
         self.net, self.packed, self.dtype = net, packed, dtype
         self.rows = shape[0] if states is None else len(states)
-        self.pictures = shape[0]
+        self.shape, self.pictures = shape, shape[0]
         self.grid = net.grid(torch.empty(shape, device="meta"))
         device = net.embed.weight.device
         given = None if scalars is None else scalars.to(device, torch.float32)
@@ -167,6 +168,31 @@ class Loop:
     def __call__(self, x_t: Tensor, k: int, both: bool) -> Tensor:
         """x_t [B, C, *grid] at the k-th time -> prediction [B, ...], or for `both` halves [2 B, ...]."""
         return self.step(x_t, *self.rows_of(k, both))
+
+    def alone(self, picture: int) -> Loop:
+        """The same loop over one of its pictures."""
+        rows = torch.arange(picture, self.rows, self.pictures)
+        every, last = self.modulations
+        made = copy.copy(self)
+        made.rows, made.pictures = len(rows), 1
+        made.modulations = every[:, :, :, rows].contiguous(), last[:, :, rows].contiguous()
+        made.keys = None if self.keys is None else self.keys[:, :, rows].contiguous()
+        return made
+
+    def rounds_alike(self) -> bool:
+        """Whether this machine's kernels round a picture among these as they would alone: tried on the first block and
+        on the last layer, at their real shapes. Products in bf16 often don't: their tiles depend on the number of rows
+        (AMX)."""
+        probe = copy.copy(self)
+        probe.packed = replace(self.packed, blocks=self.packed.blocks[:1])
+        x_t = torch.randn(self.shape, generator=torch.Generator().manual_seed(0))
+        for both in {False, self.rows > self.pictures}:
+            together = probe(x_t, 0, both)
+            for picture in {0, self.pictures - 1}:
+                one = probe.alone(picture)(x_t[[picture]], 0, both)
+                if not torch.equal(together[picture :: self.pictures], one):
+                    return False
+        return True
 
     def rows_of(self, k: int, both: bool) -> tuple[Tensor, Tensor]:
         """Modulation at the k-th time: of every block [blocks, 6, R, 1, D] and of the last layer [2, R, 1, D]."""

@@ -15,12 +15,12 @@ from genctl.draws import Draw
 from genctl.errors import DivergedError
 from genctl.families.base import Family, Source
 from genctl.families.saved import kept, save
-from genctl.files import write_whole
 from genctl.media.pictures import to_image
 from genctl.media.sheet import Layout, compose, document_of
 from genctl.media.write import encode_picture
 from genctl.training.optim import PowerEMA, TrainConfig
 from genctl.training.run import Run, State, not_finite
+from genctl.writing import write_whole
 
 Report = Callable[[dict[str, Any]], None]
 COLUMNS = 8  # of a sheet

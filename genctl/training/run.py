@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from genctl import files
 from genctl.errors import DivergedError, GenctlError, InputError, ModelError, UsageError
 from genctl.training.lock import LOCK, Lock
+from genctl.writing import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 KEPT_STATES = 2
+TOLD = {"fingerprint", "pictures", "content", "captions"}  # of `data`: which pictures they are
 LENGTH = ("steps", "minutes")  # of `train`: a longer one goes on with the same run
 MOST_BYTES = 1 << 24  # of run.json; a larger one is no work of ours
 TEMPORARY = re.compile(r"\.(run\.json|metrics\.jsonl|state-|model\.safetensors|early\.safetensors|\d{8}\.png).*")
@@ -97,7 +99,7 @@ class Run:
     def record(self, document: dict[str, Any]) -> None:
         """Write run.json."""
         text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace")
-        files.write_whole(self.folder / "run.json", text + b"\n")
+        write_whole(self.folder / "run.json", text + b"\n")
 
     def _document(self) -> dict[str, Any]:
         """What run.json says. Raises InputError where it is missing or damaged."""
@@ -180,7 +182,7 @@ class Run:
         if damaged:  # beside a half-written last one
             remark(f"genctl: {self.metrics}: {damaged} damaged line{'s' * (damaged > 1)} left out")
         kept = [line for line, found in zip(lines, steps, strict=True) if found is not None and found <= step]
-        files.write_whole(self.metrics, "".join(line + "\n" for line in kept).encode())
+        write_whole(self.metrics, "".join(line + "\n" for line in kept).encode())
 
     def log(self, row: dict[str, Any]) -> None:
         with self.metrics.open("a", encoding="utf-8") as file:
@@ -284,6 +286,9 @@ def lengthened(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
     """`train.batch: 64 -> 32` for each leaf that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
+        if where == "data":
+            yield from other_pictures(old, new)
+            old, new = ({key: part[key] for key in part.keys() - TOLD} for part in (old, new))
         for key in sorted(old.keys() | new.keys()):
             name = json.dumps(key[:40])[1:-1]
             yield from differences(old.get(key), new.get(key), f"{where}.{name}" if where else name)
@@ -294,6 +299,23 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def other_pictures(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    """`data: 1 picture fewer`, where the pictures or captions differ. Runs of earlier versions did not note which."""
+    if old.get("fingerprint") == new.get("fingerprint"):
+        return
+    if not all(part.keys() >= TOLD and type(part["pictures"]) is int for part in (old, new)):
+        yield "data: other pictures or captions"
+        return
+    more = new["pictures"] - old["pictures"]
+    if more:
+        count = f"{abs(more):,} {'picture' if abs(more) == 1 else 'pictures'} {'more' if more > 0 else 'fewer'}"
+        yield f"data: {count} ({new['pictures']:,}, were {old['pictures']:,})"
+    elif new["content"] != old["content"]:
+        yield "data: the same number of pictures, but other ones"
+    elif new["captions"] != old["captions"]:
+        yield "data: the same pictures with other captions, splits or weights"
 
 
 def _step_of(line: str) -> float | None:

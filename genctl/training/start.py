@@ -20,6 +20,7 @@ from genctl.families import registry
 from genctl.families.base import Family, Source
 from genctl.families.conditions.captions import prompt_of
 from genctl.nets.fast import keep_memory
+from genctl.text import shown
 from genctl.training.begin import chosen, initialise
 from genctl.training.loop import Report, Trainer
 from genctl.training.optim import TrainConfig, check
@@ -73,21 +74,22 @@ def train(
     begun = chosen(family, init, run)
     document = {
         "family": model, "config": config.to_dict(model_config), "train": config.to_dict(train_config),
-        "data": config.to_dict(data_config) | {"fingerprint": pictures.fingerprint}, "seed": seed, "init": begun,
+        "data": config.to_dict(data_config) | pictures.told | {"fingerprint": pictures.fingerprint}, "seed": seed,
+        "init": begun,
         "parts": cls.part_hashes(model_config), "version": __version__,
     }  # fmt: skip
     captioned = any(entry.captions or entry.tags for entry in pictures.entries)
     if "text" in family.can and not captioned:
         how = "name class folders, put a .txt beside each picture, or a metadata.jsonl"
-        remark(f"genctl: {data}: no captions, so the model will not know any prompt; {how}")
+        remark(f"genctl: {shown(data)}: no captions, so the model will not know any prompt; {how}")
 
     def begin() -> None:
         if begun:
             initialise(family, begun, place, remark, init is not None)
         for line in family.judged(pictures):
-            remark(f"genctl: {data}: {line}")
+            remark(f"genctl: {shown(data)}: {line}")
 
-    facts = facts_of(family, pictures, Path(data), document)
+    facts = facts_of(family, pictures, document)
     made = functools.partial(sources, family, pictures, Path(data))
     return fit(family, made, facts, document, run, train_config, override, report, remark, begin, sample_prompts)
 
@@ -205,13 +207,12 @@ def training_facts(document: dict[str, Any]) -> dict[str, Any]:
     return {"training": {"settings": document["train"], "seed": document["seed"], "init": document["init"]}}
 
 
-def facts_of(family: Family, pictures: Pictures, folder: Path, document: dict[str, Any]) -> dict[str, Any]:
+def facts_of(family: Family, pictures: Pictures, document: dict[str, Any]) -> dict[str, Any]:
     """What the model file records of its training, beside steps and minutes. A text-to-image model names the prompts
     that it was trained on, MOST_PROMPTS at most: to look up what to ask for, and to distill it without the data."""
-    licence = folder / "ATTRIBUTION.md"
-    text = licence.read_text(encoding="utf-8") if licence.exists() else ""
     settings = {field.name: document["data"][field.name] for field in fields(DataConfig)}
-    data = {"pictures": len(pictures), "fingerprint": pictures.fingerprint, "settings": settings, "attribution": text}
+    data = {"pictures": len(pictures), "fingerprint": pictures.fingerprint, "settings": settings,
+            "attribution": pictures.attribution}  # fmt: skip
     facts = training_facts(document) | {"data": data}
     if "text" in family.can:
         said = (prompt_of(family, entry) for entry in pictures.split(False).entries)

@@ -109,10 +109,29 @@ def test_the_speed_is_shown_once_it_is_known() -> None:
 
 def test_a_data_set_that_changed_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute([*VAE, "--steps", "2"]) == 0
+    before = Path("data/circle-red-plain-0.png").read_bytes()
+    table = Path("data/metadata.jsonl").read_text()
     Image.new("RGB", (32, 32), "black").save("data/circle-red-plain-0.png")
     capsys.readouterr()
-    assert execute([*VAE, "--steps", "2"]) == 2
-    assert "data.fingerprint" in capsys.readouterr().err
+
+    def said() -> str:
+        assert execute([*VAE, "--steps", "2"]) == 2
+        return capsys.readouterr().err.splitlines()[-1].split("otherwise ")[1].split(";")[0]
+
+    assert said() == "(data: the same number of pictures, but other ones)"
+    Path("data/circle-red-plain-0.png").write_bytes(before)
+    Path("data/metadata.jsonl").write_text(table.replace("red circle", "red ring"))
+    assert said() == "(data: the same pictures with other captions, splits or weights)"
+    Path("data/metadata.jsonl").write_text("".join(table.splitlines(keepends=True)[1:]))
+    assert said() == "(data: 1 picture fewer (15, were 16))"
+    Path("data/metadata.jsonl").write_text(table + table.splitlines()[0] + "\n" + table.splitlines()[1])
+    assert said() == "(data: 2 pictures more (18, were 16))"
+    Path("data/metadata.jsonl").write_text(table)
+    run = json.loads(Path("runs/codec/run.json").read_text())
+    for key in ("pictures", "content", "captions"):  # as earlier versions wrote it
+        del run["data"][key]
+    Path("runs/codec/run.json").write_text(json.dumps(run))
+    assert execute([*VAE, "--steps", "2"]) == 0
 
 
 def test_eval_of_a_codec_and_of_a_text_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +149,8 @@ def test_eval_of_a_codec_and_of_a_text_model(capsys: pytest.CaptureFixture[str])
 def test_eval_of_a_codec_says_how_many_and_of_what(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["eval", "tiny-vae", "data", "--most", "2", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert (json.loads(out)["count"], json.loads(out)["held_out"], err) == (2, True, "")
+    assert (json.loads(out)["count"], json.loads(out)["held_out"]) == (2, True)
+    assert err == "data: 16 pictures, captions from metadata.jsonl, 3 held out (crop to 32 px)\n"
     for name in ("a.png", "b.png", "c.png"):
         Path("flat").mkdir(exist_ok=True)
         Image.new("RGB", (32, 32), "red").save(Path("flat") / name)

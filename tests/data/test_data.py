@@ -66,7 +66,7 @@ def test_imagefolder(kind: str, tmp_path: Path) -> None:
         "3d",
         True,
     )
-    assert "1 named files missing" in listing.summary()
+    assert "1 named files missing (gone.png)" in listing.summary()
 
 
 @pytest.mark.parametrize("row", ['{"file_name": "../secret.png"}', '{"text": "no file"}', "not json", "[1]"])
@@ -105,10 +105,12 @@ def test_bad_files_are_named_and_left_out(tmp_path: Path) -> None:
     assert len(pictures) == 4
     assert pictures.pixels.shape == (4, 3, 16, 16)
     assert "4.png: not an image" in said[0]
-    assert pictures.summary == "4 pictures, no captions"
+    assert pictures.summary == "4 pictures, no captions, 1 that cannot be read (4.png)"
     again: list[str] = []
-    assert len(load(tmp_path, 16, DataConfig(), again.append)) == 4  # from the cache
-    assert again == ["left out: 1 pictures that cannot be read"]
+    later = load(tmp_path, 16, DataConfig(), again.append)  # from the cache
+    assert (len(later), later.summary, again) == (4, pictures.summary, said)
+    (tmp_path / "4.png").unlink()
+    assert load(tmp_path, 16, DataConfig()).fingerprint == pictures.fingerprint  # what is left out does not count
 
 
 def test_more_than_half_bad_is_an_error(tmp_path: Path) -> None:
@@ -185,7 +187,7 @@ def test_metadata_within_split_folders(tmp_path: Path) -> None:
 def test_weights_that_are_none_are_named(weight: object, tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "weight": weight}) + "\n")
-    with pytest.raises(InputError, match="row 1: weight"):
+    with pytest.raises(InputError, match="line 1: weight"):
         scan(tmp_path)
 
 

@@ -17,7 +17,8 @@ from PIL import Image, features
 
 from genctl.errors import GenctlError, InputError
 from genctl.media import pictures as media
-from genctl.media.pictures import fit, picture_files, read_picture, to_float, to_image, to_tensor, to_uint8
+from genctl.media.folder import picture_files
+from genctl.media.pictures import fit, read_picture, to_float, to_image, to_tensor, to_uint8
 
 # genctl sets these filters for the process; pytest puts its own in their place
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")

@@ -10,6 +10,7 @@ mathematics). Read in this order:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,9 +23,11 @@ from genctl.families.flow.meanflow import MeanFlow
 from genctl.families.flow.model import FlowModel
 from genctl.families.flow.objective import FlowMatching, Objective, trained
 from genctl.families.flow.options import FlowOptions
+from genctl.families.flow.sample import seamless
 from genctl.nets.dit import DiT
 from genctl.options import declared
 
+DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}  # as --dtype has them
 NONE = {name: about.default for name, about in declared(FlowOptions).items()}  # what is not asked for
 
 
@@ -97,14 +100,15 @@ class Flow(FlowModel):
     @torch.inference_mode()
     def sample(self, request: Request) -> Iterator[Drawn]:
         """Pictures of the request, `request.chunk` at a time, after a guess at each step."""
+        request = replace(request, chunk=sample.together(self, request))
         for start in range(0, len(request.seeds), request.chunk):
             for state, x, step, count in sample.steps(self, request, start):
                 end = state
                 if step < count:
                     yield Drawn(start, self._guess_of(x[:1]), step, count, final=False)
             pictures, edit = self.from_x(end), request.edit
-            if edit is not None and edit.mask is not None:  # what was to be kept is kept exactly
-                pictures = torch.where(edit.mask.to(self.device) > 0, pictures, edit.picture.to(self.device))
+            if edit is not None and edit.mask is not None:
+                pictures = seamless(pictures, edit.picture.to(self.device), edit.mask.to(self.device))
             yield Drawn(start, pictures, step, count)
 
     def _guess_of(self, x: Tensor) -> Any:
@@ -114,6 +118,7 @@ class Flow(FlowModel):
     def drawn(self, request: Request) -> Tensor:
         """The x [N, *shape] of all pictures of a request, before they become pictures."""
         parts = []
+        request = replace(request, chunk=sample.together(self, request))
         for start in range(0, len(request.seeds), request.chunk):
             *_, (end, *_) = sample.steps(self, request, start)
             parts.append(end)
@@ -131,9 +136,8 @@ class Flow(FlowModel):
     # what is said ----------------------------------------------------------------------------------------------------
     def recorded(self, request: Request) -> dict[str, Any]:
         options: Any = self.options(request)
-        if options.guide is None:
-            return options.recorded()
-        return options.recorded() | {"guide": sample.guide_of(self, options.guide).sha256[:16]}
+        guide = {} if options.guide is None else {"guide": sample.guide_of(self, options.guide).sha256[:16]}
+        return {"dtype": DTYPES[self.dtype_of(request.dtype)]} | options.recorded() | guide
 
     def remarks(self, request: Request) -> list[str]:
         lines, options = super().remarks(request), request.options

@@ -46,6 +46,7 @@ class FlowModel(Conditional):
         self.packed: dict[torch.dtype, Packed] = {}
         self.graphs: dict[tuple[Any, ...], GraphLoop] = {}
         self.plain: dict[torch.dtype, nn.Module] = {}
+        self.alike: dict[tuple[Any, ...], bool] = {}  # what rounds_alike found
 
     @staticmethod
     def with_net(config: Any, **changes: Any) -> Any:
@@ -132,12 +133,27 @@ class FlowModel(Conditional):
 
         return guess
 
+    def dtype_of(self, dtype: torch.dtype | None) -> torch.dtype:
+        """The numbers that the network runs in: those asked for, or what is fastest here."""
+        return dtype or (torch.bfloat16 if fast.bf16_pays(self.device) else torch.float32)
+
+    def rounds_alike(self, pictures: int, rows: int, shape: tuple[int, ...], dtype: torch.dtype | None) -> bool:
+        """Whether each of so many pictures, drawn together with `rows` conditions each, gets the very numbers that it
+        would get alone. Tried once for each such chunk; of other networks than a DiT each row runs alone anyway."""
+        key = (self.dtype_of(dtype), pictures, rows, shape)
+        if key not in self.alike:
+            scalars = torch.zeros(1, len(self.config.net.scalars)) if self.distilled else None
+            conditions = self.conditions(["" for _ in range(pictures * rows)])
+            loop = self._loop((pictures, *shape), torch.full((1,), 0.5), conditions, scalars, key[0], True)
+            self.alike[key] = not isinstance(loop, Loop) or loop.rounds_alike()
+        return self.alike[key]
+
     def _loop(
         self, shape: tuple[int, ...], evaluations: Tensor, conditions: Conditions, scalars: Tensor | None,
         dtype: torch.dtype | None, packed: bool,
     ) -> AnyLoop:  # fmt: skip
         """The prepared network of one chunk; on a GPU as a graph, captured once a shape."""
-        dtype = dtype or (torch.bfloat16 if fast.bf16_pays(self.device) else torch.float32)
+        dtype = self.dtype_of(dtype)
         if not isinstance(self.net, DiT):
             return PlainLoop(self._plain(dtype, packed), dtype, shape[0], evaluations, *conditions, scalars=scalars)
         blocks = self.packed.get(dtype) if packed else None

@@ -59,6 +59,18 @@ class FlowOptions(Options):
         return refused
 
     @classmethod
+    def check_document(cls, document: Mapping[str, Any]) -> None:
+        said = document["config"]
+        config.build(SamplingConfig, said.get("sampling", {}))
+        net = said.get(str(said.get("architecture", "net")), {})
+        if not isinstance(net, dict) or not _listed(net.get("scalars", []), str):
+            raise UsageError("setting net is no table of settings of a network")
+        if not _listed(net.get("channels", []), int) or not _listed(
+            [said.get("factor") or 1, net.get("patch", 1)], int
+        ):
+            raise UsageError("settings factor, patch and channels want whole numbers")
+
+    @classmethod
     def sides(cls, document: Mapping[str, Any]) -> int:
         """A transformer with rotary places draws any grid of patches, a U-Net any that it can halve."""
         said = document["config"]
@@ -95,6 +107,11 @@ class FlowOptions(Options):
                 raise UsageError(f"--{name} has no effect at --cfg 1, which does not guide; leave it out")
         if is_flow_map(document) and solver not in FLOW_MAP_SOLVERS:
             raise UsageError(f"--solver {solver}: this model is a flow map, sampled by {' or '.join(FLOW_MAP_SOLVERS)}")
+
+
+def _listed(values: Any, kind: type) -> bool:
+    """Whether a value is a list of values of this type, numbers above 0."""
+    return isinstance(values, (list, tuple)) and all(type(one) is kind and (kind is str or one > 0) for one in values)
 
 
 def scalars_of(document: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from genctl.families.flow.flow import Flow
+from genctl.media.pictures import refuse_infinite
 from genctl.sizes import Size
 
 
@@ -27,7 +28,7 @@ class PixelFlow(Flow):
         return pictures
 
     def from_x(self, x: Tensor) -> Tensor:
-        return x.float().clamp(-1, 1)
+        return refuse_infinite(x.float()).clamp(-1, 1)
 
     def encode(self, pictures: Tensor) -> Tensor:
         return self.invert(pictures)

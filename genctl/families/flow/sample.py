@@ -24,6 +24,7 @@ from genctl.families.base import Blend, Request
 from genctl.families.flow.model import FlowModel, stacked
 from genctl.families.flow.options import FlowOptions
 
+FADE = 1 / 48  # of a picture's longer side: the width over which a redrawn part goes over into what is kept
 NOISE_START = 1 - 1e-3  # a predicted noise or score says nothing of the data at t = 1, where x_t is that noise
 
 
@@ -49,6 +50,20 @@ def steps(model: FlowModel, request: Request, start: int) -> Iterator[tuple[Tens
     walk = solver.run(denoise, x_t, times, path, lambda: noise().to(model.device))
     for step, (state, x) in enumerate(walk, 1):
         yield state, x, step, len(times) - 1
+
+
+def together(model: FlowModel, request: Request) -> int:
+    """How many pictures are drawn at once: `request.chunk`, or one on a CPU whose products round a picture by the batch
+    that it is in. So a picture is the same whatever it is drawn with. (On a GPU it is up to rounding.)"""
+    options, shape, count = options_of(model, request), shape_of(model, request), len(request.seeds)
+    chunk = min(request.chunk, count)
+    if model.device.type != "cpu" or chunk == 1 or not request.packed:
+        return request.chunk
+    nets = [(model, 1 if model.distilled else 2 + len(options.also))]
+    nets += [] if options.guide is None else [(guide_of(model, options.guide), 1)]
+    sizes = {chunk, count % chunk} - {0, 1}
+    alike = all(net.rounds_alike(size, rows, shape, request.dtype) for net, rows in nets for size in sizes)
+    return request.chunk if alike else 1
 
 
 def options_of(model: FlowModel, request: Request) -> Any:
@@ -129,6 +144,29 @@ def guide_of(model: FlowModel, weaker: Any) -> FlowModel:
 def codec_of(model: FlowModel) -> str:
     """The hash of the codec that a model was trained with; empty in pixel space."""
     return str(model.info.get("parts", {}).get("codec", {}).get("sha256", ""))
+
+
+def seamless(drawn: Tensor, kept: Tensor, mask: Tensor) -> Tensor:
+    """Drawn pictures [B, 3, H, W] where the mask [1, H, W] is not 0, the kept one [3, H, W] exactly elsewhere. From the
+    edge inwards the one goes over into the other, within some FADE of the longer side; what is thinner than that is
+    drawn in full along its middle."""
+    depth = (1 - 2 * _blurred((mask <= 0).to(drawn)[None])).clamp(min=0)  # [1, 1, H, W]: 0 at a straight edge, 1 deep
+    reach = 2 * round(FADE * max(mask.shape[-2:])) + 1
+    deepest = F.max_pool2d(depth, reach, 1, reach // 2)
+    share = torch.where(mask > 0, depth.clamp(min=1e-3) / deepest.clamp(min=1e-3), 0)
+    return torch.where(mask > 0, torch.lerp(kept, drawn, share), kept)
+
+
+def _blurred(pictures: Tensor) -> Tensor:
+    """[B, C, H, W], by a Gaussian over FADE of the longer side, edges repeated."""
+    sigma = FADE * max(pictures.shape[-2:])
+    reach = min(max(1, round(3 * sigma)), min(pictures.shape[-2:]) - 1)
+    places = torch.arange(-reach, reach + 1, device=pictures.device, dtype=pictures.dtype)
+    kernel = torch.exp(-0.5 * (places / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).expand(pictures.shape[1], 1, 1, -1)
+    padded = F.pad(pictures, (reach,) * 4, mode="replicate")
+    across = F.conv2d(padded, kernel, groups=pictures.shape[1])
+    return F.conv2d(across, kernel.transpose(2, 3), groups=pictures.shape[1])
 
 
 def keeping(denoise: Denoiser, known: Tensor, mask: Tensor, path: Path, evaluations: Tensor) -> Denoiser:

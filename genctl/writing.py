@@ -1,0 +1,122 @@
+"""Files written whole: old or new, never part; and names of files that may be no names at all."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from genctl.errors import WorldError
+
+HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def write_whole(path: Path, content: bytes | Callable[[IO[bytes]], None], replace: bool = True) -> None:
+    """Write a file through a temporary name in its folder, fsync, rename: a crash leaves the old file or the new one.
+
+    Raises WorldError when the disk is full or the folder cannot be written; nothing half-written stays. Not to
+    `replace`: FileExistsError where the name is taken by then, by whatever process.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(path.parent)
+        prefix = f".{short_name(path.name)}.{HOST}-{os.getpid()}-"  # known for ours once we are gone
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
+            temporary = Path(file.name)
+            if callable(content):
+                content(file)  # type: ignore[arg-type]
+            else:
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        if replace:
+            temporary.replace(path)
+            temporary = None
+        else:
+            _claim(temporary, path)
+    except FileExistsError:
+        if not replace:
+            raise
+        raise WorldError(f"{path}: cannot be written (a file is where its folder should be)") from None
+    except OSError as error:
+        raise WorldError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _claim(temporary: Path, path: Path) -> None:
+    """Give a finished file its name. Raises FileExistsError where the name is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        with path.open("xb"):
+            temporary.replace(path)
+
+
+def short_name(name: str, most: int = 80) -> str:
+    """The beginning of a file name, at most so many bytes."""
+    return os.fsdecode(os.fsencode(name)[:most])
+
+
+@functools.cache
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporary files in a folder of processes of this machine that were killed; once a process."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            match = re.fullmatch(rf"\..*\.{HOST}-([0-9]+)-[^.]*", entry.name, re.DOTALL)
+            if match and not _runs(int(match[1])):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this machine still runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file or folder; False for what can be no path."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; False for what can be no path."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; False for what can be no path."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
