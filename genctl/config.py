@@ -1,7 +1,8 @@
 """Configuration: frozen dataclasses filled from dictionaries, strictly; presets are TOML data; `--set a.b=c` overrides.
 
-An unknown key or a wrong type is an error that names the key and the nearest valid one. The order is: dataclass
-defaults < preset < `--set`.
+An unknown key, a wrong type or a value out of range is an error that names the key. The order is: dataclass defaults <
+preset < `--set`. A range stands beside its field: `depth: Annotated[int, within(1, 64)] = 8`; of a tuple it is each
+item's.
 """
 
 from __future__ import annotations
@@ -23,9 +24,45 @@ T = TypeVar("T")
 PRESETS = Path(__file__).parent / "presets"
 
 
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may be: from `low` to `high`, an end itself included unless it is open."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def holds(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"a number above {self.low:g}" if self.open_low else f"{self.low:g} or more"
+        low = f"above {self.low:g}" if self.open_low else f"from {self.low:g}"
+        return f"a number {low} to {'below ' * self.open_high}{self.high:.12g}"
+
+
+def above(low: float, high: float = math.inf) -> Range:
+    """Numbers above `low`, to `high`."""
+    return Range(low, high, open_low=True)
+
+
+def within(low: float, high: float = math.inf) -> Range:
+    """Numbers from `low` to `high`."""
+    return Range(low, high)
+
+
+def below(high: float, low: float = 0.0) -> Range:
+    """Numbers from `low` to below `high`."""
+    return Range(low, high, open_high=True)
+
+
 def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """An instance of the dataclass `cls` from nested `values`. UsageError names an unknown key or a wrong type."""
-    hints = typing.get_type_hints(cls)
+    """An instance of the dataclass `cls` from nested `values`. UsageError names an unknown key, a wrong type or
+    a value out of its range."""
+    hints = typing.get_type_hints(cls, include_extras=True)
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:
         if key not in known:
@@ -34,6 +71,12 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
+    if typing.get_origin(hint) is typing.Annotated:
+        kind, *notes = typing.get_args(hint)
+        converted = _convert(value, kind, where)
+        for limits in (note for note in notes if isinstance(note, Range)):
+            _check_range(converted, limits, where)
+        return converted
     if hint is Size:
         try:
             return Size.of(value)
@@ -68,6 +111,20 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if type(value) is not hint:
         raise UsageError(f"setting {where} is {value!r}; it wants {hint.__name__}")
     return value
+
+
+def _check_range(value: Any, limits: Range, where: str) -> None:
+    for item in value if isinstance(value, tuple) else (value,):
+        if item is not None and not limits.holds(item):
+            shown = list(value) if isinstance(value, tuple) else value
+            raise UsageError(f"setting {where} is {shown}; it wants {limits}{' each' * isinstance(value, tuple)}")
+
+
+def check(config: Any, where: str = "") -> None:
+    """Raise UsageError where a number of a configuration that was made by hand is out of its range."""
+    for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
+        for limits in (note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Range)):
+            _check_range(getattr(config, name), limits, where + name)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from genctl.errors import UsageError, nearest
@@ -32,3 +33,11 @@ def _mps() -> bool:
     import torch
 
     return torch.backends.mps.is_available()
+
+
+def memory_bytes() -> int:
+    """The machine's memory, or 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0

@@ -102,7 +102,19 @@ def main() -> None:
     pictures = load(arguments.data, arguments.pixels, DataConfig())
     training, compared = pictures.split(False), pictures.spread(arguments.against)
     preset = "cpu" if arguments.pixels == 64 else "cpu32"
-    command = [sys.executable, "-m", "genctl", "train", "--model", "rf", str(arguments.data), "--preset", preset]
+    command = [
+        sys.executable,
+        "-m",
+        "genctl",
+        "train",
+        "--model",
+        "rf",
+        str(arguments.data),
+        "--preset",
+        preset,
+        "--init",
+        "none",
+    ]
     command += [
         "--set",
         f"model.pixels={arguments.pixels}",

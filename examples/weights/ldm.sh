@@ -5,7 +5,7 @@
 set -euo pipefail
 data=${1:-data/emoji} preset=${PRESET:-cpu} run=${RUN:-runs/ldm}
 genctl train --model ldm "$data" -o "$run" --preset "$preset" --minutes "${MINUTES:-120}" --set train.compile=true \
-  ${INIT:+--init "$INIT"}
+  --init "${INIT:-none}"
 genctl eval "$run" "$data" --json | tee "$run/figures.json"
 python "$(dirname "$0")/publish.py" "$run" ldm --title "Emoji text to image, 8 M" \
   --licence "Apache-2.0; drawings it learnt from: MIT, Apache-2.0, CC-BY-4.0" --figures "$run/figures.json"

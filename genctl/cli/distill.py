@@ -10,9 +10,10 @@ import typer
 from genctl.cli import say, shared
 from genctl.cli.jobs import prompts_of
 from genctl.cli.progress import Progress, TrainingDisplay
-from genctl.cli.train import laid_over
+from genctl.cli.train import SamplePrompts, laid_over, texts_of
 from genctl.families import registry
 from genctl.families.distill.settings import Method, asked_of, checked
+from genctl.seeds import MOST_SEED
 
 
 def distill(
@@ -37,9 +38,10 @@ def distill(
     ] = None,
     pairs: Annotated[
         int | None,
-        typer.Option(help="Pictures that the teacher draws to learn from (without --data 4096).", min=1),
+        typer.Option(help="That the teacher draws to learn from (default: what a third of --minutes allows).", min=1),
     ] = None,
     init: Annotated[str | None, typer.Option(help="Go on from this earlier student of the same teacher.")] = None,
+    sample_prompts: SamplePrompts = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder (default runs/MODEL-fast).")] = None,
     preset: Annotated[
         str | None, typer.Option(help="Settings to begin from: cpu or gpu (default: gpu if there is one).")
@@ -50,7 +52,7 @@ def distill(
         list[str] | None,
         typer.Option("--set", help="Override a setting: distill.stages=6 (repeatable)."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.", min=0, max=MOST_SEED)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
     override: Annotated[bool, typer.Option("--override", help="Resume although settings or data changed.")] = False,
     device: shared.Device = "auto",
@@ -69,7 +71,8 @@ def distill(
         made = distill(
             model, steps, output, method=method, data=data, prompts=asked, pairs=pairs, init=init, preset=preset,
             minutes=minutes, updates=updates, settings=laid_over(sets), seed=seed, threads=threads, override=override,
-            device=device, report=display.show, remark=lambda line: shared.remark(line, quiet),
+            device=device, sample_prompts=texts_of(sample_prompts), report=display.show,
+            remark=lambda line: shared.remark(line, quiet),
         )  # fmt: skip
     shared.remark_others(model, quiet)
     say.path(made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,8 @@ import typer
 
 from genctl.cli import shared
 from genctl.errors import InputError, UsageError
+
+SHEETS = 4  # of a run that are shown
 
 app = typer.Typer(no_args_is_help=True, help="Draw a noise schedule or a training run.")
 
@@ -69,24 +70,37 @@ def run(
     output: Annotated[str, typer.Option("--output", "-o", help="PNG file or -.")] = "run.png",
     force: shared.Force = False,
 ) -> None:
-    """Losses and figures of a training run over time."""
+    """Losses, figures and sheets of a training run over time."""
     path = _target(output, force)
-    metrics = folder / "metrics.jsonl"
-    if not metrics.is_file():
+    from genctl.training.run import Run
+    from genctl.training.verdict import rows_of
+
+    found = Run(folder)
+    if not found.metrics.is_file():
         raise InputError(f"{folder}: no metrics.jsonl in it; give a run folder of genctl train")
-    rows = []
-    for line in metrics.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:  # the last line of a run that writes right now
-            continue
-        if isinstance(row, dict) and "minutes" in row:
-            rows.append(row)
+    rows = [row for row in rows_of(found) if "minutes" in row]
     if not rows:
-        raise InputError(f"{metrics}: nothing was logged yet")
+        raise InputError(f"{found.metrics}: nothing was logged yet, or nothing that can be read")
     from genctl.metrics import plots
 
-    _put_out(plots.run(rows, folder.resolve().name), path)
+    _put_out(plots.run(rows, folder.resolve().name, _sheets(found.samples)), path)
+
+
+def _sheets(folder: Path) -> list[tuple[int, Any]]:
+    """(step, picture) of the first sheet of a run, its last, and some between; damaged ones are passed over."""
+    from genctl.media.pictures import read_picture
+    from genctl.media.stream import read_file
+
+    paths = sorted(path for path in folder.glob("*.png") if path.stem.isdecimal() and len(path.stem) <= 12)
+    count = min(SHEETS, len(paths))
+    chosen = [paths[round(index * (len(paths) - 1) / max(1, count - 1))] for index in range(count)]
+    sheets = []
+    for path in chosen:
+        try:
+            sheets.append((int(path.stem), read_picture(read_file(path), str(path))))
+        except InputError as error:
+            shared.remark(f"genctl: {error}; left out")
+    return sheets
 
 
 def _target(output: str, force: bool) -> Path | None:

@@ -18,7 +18,15 @@ Progress = Annotated[
     str, typer.Option("--progress", help="auto (a bar on a terminal), json (a line an event on stderr) or none.")
 ]
 LEAST = 8  # pictures of which a bar is worth showing
+AT_ONCE = ("saving", "drawing a sheet")  # stages whose one line is shown when it comes
 LINE_SECONDS = 10.0  # between lines of a training run where stderr is not a terminal
+
+
+def duration(seconds: float) -> str:
+    """Time in the unit that fits: `40 s`, `12 min`, `1.5 h`."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 class Display:
@@ -95,6 +103,7 @@ class TrainingDisplay(Display):
         super().__init__(mode, quiet)
         self.quiet, self.last = quiet or mode == "none", 0.0
         self.before: tuple[float, int] | None = None  # time and images of the last row
+        self.stage = ("", 0.0, 0)  # that is under way: its name, and when and where it began
         self.speed = 0.0
 
     def __enter__(self) -> TrainingDisplay:
@@ -116,22 +125,35 @@ class TrainingDisplay(Display):
             } | row
             said.pop("steps", None)
             self.event(said.pop("stage"), said.pop("step"), said.pop("of"), **said)
+        elif row.get("stage") in AT_ONCE:
+            self._rewrite(f"step {row['step']}: {row['stage']}", now, always=True)
         elif "stage" in row:
-            self._rewrite(f"{row['stage']}: {row['step']} of {row['of']}", now)
+            begins = row["stage"] != self.stage[0]
+            self._rewrite(self._prepared(row, now), now, always=begins)
         elif "held_out_loss" in row and not self.quiet:
             line = ", ".join(f"{k.removeprefix('held_out_')} {v:.4g}" for k, v in row.items() if k.startswith("held"))
             self._print(f"step {row['step']}: held out {line}")
         elif not self.quiet:
             self._rewrite(self._line(row, now), now)
 
-    def _rewrite(self, line: str, now: float) -> None:
+    def _prepared(self, row: dict[str, Any], now: float) -> str:
+        """`encoding texts: 128 of 2048, 12 s left`."""
+        name, begun, first = self.stage
+        if row["stage"] != name:
+            name, begun, first = self.stage = (row["stage"], now, row["step"])
+        line = f"{name}: {row['step']:,} of {row['of']:,}"
+        done = row["step"] - first
+        left = row.get("left", (now - begun) / done * (row["of"] - row["step"]) if done > 0 else None)
+        return line if left is None else f"{line}, {duration(left)} left"
+
+    def _rewrite(self, line: str, now: float, always: bool = False) -> None:
         if self.quiet:
             return
         if self.bar is not None:
             from rich.text import Text
 
             self.bar.update(Text(line))
-        elif now - self.last > LINE_SECONDS:
+        elif always or now - self.last > LINE_SECONDS:
             self._print(line)
             self.last = now
 
@@ -143,7 +165,7 @@ class TrainingDisplay(Display):
         left = row["minutes"] * (1 / max(row["progress"], 1e-6) - 1)
         figures = " ".join(f"{k} {v:.3f}" for k, v in row.items() if k in ("loss", "psnr", "lpips", "norm"))
         speed = f" {self.speed:.{0 if self.speed >= 10 else 1}f} images/s" if self.speed else ""
-        return f"step {row['step']} {row['progress']:.0%} {figures}{speed}, {left:.0f} min left"
+        return f"step {row['step']} {row['progress']:.0%} {figures}{speed}, {duration(60 * left)} left"
 
     def _print(self, line: str) -> None:
         if self.bar is not None:

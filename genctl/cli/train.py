@@ -10,10 +10,20 @@ import typer
 
 from genctl import config
 from genctl.cli import say, shared
+from genctl.cli.jobs import prompts_of
 from genctl.cli.progress import Progress, TrainingDisplay
-from genctl.errors import UsageError
+from genctl.errors import InputError, UsageError
 from genctl.families import registry
+from genctl.seeds import MOST_SEED
 from genctl.training.run import Run
+
+NONE = "none"  # --init none: random weights
+
+
+SamplePrompts = Annotated[
+    Path | None,
+    typer.Option("--sample-prompts", help="Text file, a prompt a line, of which samples/ shows pictures as it learns."),
+]
 
 
 def train(
@@ -32,11 +42,14 @@ def train(
         float | None, typer.Option(help="Train for so long, over all resumes; more goes on.", min=0.0)
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.", min=1)] = None,
-    init: Annotated[str | None, typer.Option(help="Begin from this model's weights.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Begin from this model (default: the shipped one if it fits; none: at random).")
+    ] = None,
+    sample_prompts: SamplePrompts = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: train.batch=32 (repeatable).")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.", min=0, max=MOST_SEED)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
     override: Annotated[bool, typer.Option("--override", help="Resume although settings or data changed.")] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings as JSON and stop.")] = False,
@@ -49,8 +62,8 @@ def train(
     if minutes is not None and steps is not None:
         raise UsageError("--minutes or --steps, not both")
     settings = laid_over(sets)
-    if init and not Run(output or Path("runs") / model).states():
-        _check_init(init, model)
+    if init not in (None, NONE) and not Run(output or Path("runs") / model).states():
+        _check_init(str(init), model)
     if print_config:
         _print_config(model, preset, minutes, steps, settings, device)
         return
@@ -59,10 +72,18 @@ def train(
     with TrainingDisplay(progress, quiet) as display:
         made = train(
             data, model, output, preset=preset, minutes=minutes, steps=steps, init=init, settings=settings, seed=seed,
-            threads=threads, override=override, device=device, report=display.show,
-            remark=lambda line: shared.remark(line, quiet),
+            threads=threads, override=override, device=device, sample_prompts=texts_of(sample_prompts),
+            report=display.show, remark=lambda line: shared.remark(line, quiet),
         )  # fmt: skip
     say.path(made)
+
+
+def texts_of(path: Path | None) -> list[str] | None:
+    """The prompts of a text file, a line each. Raises InputError where it has none."""
+    found = None if path is None else prompts_of(str(path))
+    if found == []:
+        raise InputError(f"{path}: holds no prompt")
+    return found
 
 
 def laid_over(sets: list[str] | None) -> dict[str, Any]:

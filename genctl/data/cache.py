@@ -27,7 +27,11 @@ def cache_folder() -> Path:
 
 
 def cached(kind: str, key: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors that `make` makes, from the cache if the JSON-able `key` (content, transform, version) is known."""
+    """The tensors that `make` makes, from the cache if the JSON-able `key` (content, transform, version) is known.
+
+    What is stored is what is used: fresh ones are read back, or else laid out as they would be, since the order in
+    which a kernel sums follows a tensor's strides.
+    """
     digest = hashlib.sha256(json.dumps([kind, key], sort_keys=True).encode()).hexdigest()[:32]
     path = cache_folder() / kind / f"{digest}.safetensors"
     if path.exists():
@@ -38,6 +42,14 @@ def cached(kind: str, key: Any, make: Callable[[], dict[str, Tensor]]) -> dict[s
     made = make()
     try:
         files.save_tensors(path, made, {})
+        return files.load_tensors(path)[0]
     except WorldError as error:
         print(f"genctl: not cached: {error}", file=sys.stderr)
-    return made
+    except ModelError:  # removed or replaced meanwhile
+        pass
+    return {key: _plain(value) for key, value in made.items()}
+
+
+def _plain(value: Tensor) -> Tensor:
+    """A copy on the CPU in the layout of a file."""
+    return value.detach().cpu().new_empty(value.shape).copy_(value)

@@ -12,17 +12,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
+from genctl.config import below, check, within
 from genctl.data import cache
 from genctl.data.archive import unpacked
 from genctl.data.captions import variants
 from genctl.data.folder import Entry, Listing, scan
 from genctl.draws import Draw, address
-from genctl.errors import InputError, UsageError
+from genctl.errors import InputError
 from genctl.media.formats import heic_ready
 from genctl.media.pictures import fit, read_picture, to_tensor
 from genctl.media.stream import read_file
@@ -41,15 +42,12 @@ class DataConfig:
 
     fit: Fit = "crop"  # to the size: crop the middle, or pad with white
     split: str = "split"  # the metadata column that says what is held out
-    held_out: float = 0.05  # share held out by hash of the file name where the folder states no split
+    held_out: Annotated[float, below(1)] = 0.05  # share, by hash of the file name, where the folder says none
     flip: bool = False  # mirror at random: wrong for letters, arrows, clocks
-    jitter: int = 0  # shift by up to so many pixels each way, filling with white
+    jitter: Annotated[int, within(0, MOST_JITTER)] = 0  # shift by up to so many pixels each way, filling with white
 
     def __post_init__(self) -> None:
-        if not 0 <= self.held_out < 1:
-            raise UsageError(f"data.held_out is {self.held_out}; it wants a share from 0 to below 1")
-        if not 0 <= self.jitter <= MOST_JITTER:
-            raise UsageError(f"data.jitter is {self.jitter}; it wants 0 to {MOST_JITTER} pixels")
+        check(self, "data.")
 
 
 @dataclass(frozen=True)

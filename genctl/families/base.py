@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from genctl.data.pictures import Pictures
     from genctl.draws import Draw
 
+Watch = Callable[[str, int, int], None]  # stage, how many are done, of how many
 Losses = Iterator[tuple[str, Tensor, dict[str, Tensor]]]
 
 
@@ -110,6 +111,7 @@ class Family(nn.Module):
         self.trusted = False  # whether it may name files elsewhere, and what is to be fetched, as its parts
         self.sha256 = ""  # of that file
         self.weights_sha256 = ""  # of its tensors alone: the same for a file whose header was rewritten
+        self.watch: Watch = lambda stage, done, of: None  # told how far the preparation of training is
         self.parts: dict[str, Any] = {}  # frozen helpers (codec, text encoder): loaded by name, never saved within
 
     @property
@@ -153,6 +155,10 @@ class Family(nn.Module):
         """part -> hash of its tensors, of what the config names; without loading it."""
         return {}
 
+    def judged(self, pictures: Pictures) -> list[str]:
+        """What a person should know before this is trained on these pictures, a line each."""
+        return []
+
     def source(self, pictures: Pictures, device: torch.device) -> Source:
         """Turn decoded pictures into what `training_step` wants, once (latents and embeddings are cached)."""
         raise NotImplementedError
@@ -176,6 +182,10 @@ class Family(nn.Module):
     def preview(self, source: Source) -> Tensor:
         """A few pictures [N, 3, H, W] from fixed seeds that show how training goes."""
         raise NotImplementedError
+
+    def previewed(self, source: Source) -> list[dict[str, Any]]:
+        """What is known of each of those pictures beside the model's name; `label` is what a sheet writes above it."""
+        return []
 
     def prepare(self) -> None:
         """Called once before inference: pack weights, move to the fast path."""

@@ -11,12 +11,14 @@ also predicts without text, which guidance needs.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from genctl import config as configs
 from genctl import files, hub
+from genctl.config import within
 from genctl.data.pictures import Pictures
 from genctl.errors import ModelError, UsageError
 from genctl.families.base import Source
@@ -27,7 +29,10 @@ from genctl.families.flow.sources import CodeSource
 from genctl.families.saved import load
 from genctl.families.vae import VAE, VAEConfig
 from genctl.nets.dit import DiT, DiTConfig
+from genctl.nets.lpips import psnr
 from genctl.sizes import Size, Sized
+
+JUDGED, FAIR = 8, 22.0  # pictures by which a codec is judged, and dB (PSNR) below which a person is told
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class LDMConfig(Sized):
     pixels: Size = Size(128, 128)
     codec: str = "vae"  # name of the codec, and
     text: str = "minilm"  # of the text encoder
-    channels: int | None = None  # of the codec's codes, and
-    factor: int | None = None  # pixels a code cell; None in training means: as the codec has them
+    channels: Annotated[int | None, within(1, 1024)] = None  # of the codec's codes, and
+    factor: Annotated[int | None, within(1, 256)] = None  # pixels a code cell; None in training: as the codec has
     net: DiTConfig = field(default_factory=DiTConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -99,6 +104,19 @@ class LDM(Flow):
             model.prepare()
             self.parts["codec"] = model
         return self.parts["codec"]
+
+    def judged(self, pictures: Pictures) -> list[str]:
+        """Whether the codec renders such pictures at all: no flow on its codes can be better."""
+        held_out = pictures.split(True)
+        shown = (held_out if len(held_out) else pictures).spread(JUDGED).pixels.to(self.device).float() / 127.5 - 1
+        found = float(psnr(self.decode(self.encode(shown)), shown).mean())
+        if found >= FAIR:
+            return []
+        return [
+            f"the codec {self.config.codec!r} renders these pictures at {found:.1f} dB (22 is poor, 26 fair), and what "
+            "is drawn will be no sharper; train one first: genctl train --model vae PICTURES -o runs/codec, then this "
+            "with --set model.codec=runs/codec"
+        ]
 
     def source(self, pictures: Pictures, device: torch.device) -> Source:
         return CodeSource(self, self.codec(), pictures, device)

@@ -11,12 +11,14 @@ codes sees unit variance.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl import hub
+from genctl.config import within
 from genctl.data.pictures import Pictures, PictureSource
 from genctl.draws import Draw
 from genctl.errors import UsageError
@@ -33,21 +35,21 @@ TILE = 1024  # pixels of a side above which a picture is taken in parts
 
 @dataclass(frozen=True)
 class NetConfig:
-    channels: tuple[int, ...] = (32, 64, 192)  # one a factor of two; the compression is 2 ** len(channels)
-    encoder_blocks: tuple[int, ...] = (1, 1, 1)
-    decoder_blocks: tuple[int, ...] = (1, 2, 2)
-    latent: int = 6  # channels of the code
+    channels: Annotated[tuple[int, ...], within(1, 8192)] = (32, 64, 192)  # one a factor of two
+    encoder_blocks: Annotated[tuple[int, ...], within(0, 256)] = (1, 1, 1)
+    decoder_blocks: Annotated[tuple[int, ...], within(0, 256)] = (1, 2, 2)
+    latent: Annotated[int, within(1, 1024)] = 6  # channels of the code
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    perceptual: float = 1.0
-    kl: float = 1e-6  # of the sum over a picture's code, against the mean absolute error
-    equivariance: float = 0.5  # share of steps that decode a transformed code
-    adversarial: float = 0.25  # times the adaptive weight
-    adversarial_from: float = 0.6  # share of the run; 1 = never
-    critic_width: int = 32
-    critic_penalty: float = 1.0  # zero-centred gradient penalty on real pictures
+    perceptual: Annotated[float, within(0)] = 1.0
+    kl: Annotated[float, within(0)] = 1e-6  # of the sum over a picture's code, against the mean absolute error
+    equivariance: Annotated[float, within(0, 1)] = 0.5  # share of steps that decode a transformed code
+    adversarial: Annotated[float, within(0)] = 0.25  # times the adaptive weight
+    adversarial_from: Annotated[float, within(0, 1)] = 0.6  # share of the run; 1 = never
+    critic_width: Annotated[int, within(1, 1024)] = 32
+    critic_penalty: Annotated[float, within(0)] = 1.0  # zero-centred gradient penalty on real pictures
     train_encoder: bool = True  # False: fine-tune the decoder alone; codes stay valid
 
 
@@ -192,6 +194,9 @@ class VAE(Family):
         with torch.no_grad():
             out = self.decoder(self.encoder(pictures)[0]).float()
         return torch.cat([pictures, out]).clamp(-1, 1)
+
+    def previewed(self, source: Source) -> list[dict[str, Any]]:
+        return [{"label": label} for label in ("picture", "as the codec has it") for _ in range(8)]
 
     @torch.inference_mode()
     def encode(self, pictures: Tensor) -> Tensor:

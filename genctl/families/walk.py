@@ -16,7 +16,7 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
 
     Keeps the norm of Gaussian noise, which a straight line would shrink (arXiv:1609.04468).
     """
-    dtype, a, b = a.dtype, a.double(), b.double()  # so that no sum depends on the order it is taken in (threads, layout)
+    dtype, a, b = a.dtype, a.double(), b.double()  # no sum by the order it is taken in
     length_a, length_b = a.norm(), b.norm()
     cosine = ((a * b).sum() / (length_a * length_b).clamp(min=1e-12)).clamp(-1, 1)
     angle = torch.acos(cosine)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from genctl.diffusion.path import Path
 from genctl.diffusion.time import training_times
 from genctl.errors import WorldError
 
+MOST_FIGURES = 40  # of a run's rows, each with a panel
 SNR_SHOWN = 20.0  # log-SNR is infinite at an end of most paths
 
 
@@ -44,13 +46,17 @@ def schedule(path: Path, diffusion: Any, times: Tensor, title: str) -> bytes:
     return png_of(figure, title)
 
 
-def run(rows: list[dict[str, Any]], title: str) -> bytes:
-    """A run's metrics.jsonl: losses, the other figures, the gradient's norm, by minutes."""
+def run(rows: list[dict[str, Any]], title: str, sheets: list[tuple[int, Any]]) -> bytes:
+    """A run's metrics.jsonl: losses, the other figures, the gradient's norm, by minutes; below them its sheets of
+    pictures, (step, Pillow picture), two a row."""
     figures = sorted({key for row in rows for key in row} - {"step", "minutes", "progress", "skipped", "images"})
+    figures = figures[:MOST_FIGURES]
     losses = [key for key in figures if "loss" in key]
     others = [key for key in figures if key not in losses]
-    figure, panels = panels_of(max(1, (1 + len(others) + 1) // 2), 2)
-    panels = list(panels.flat)
+    curves, shown = max(1, (1 + len(others) + 1) // 2), math.ceil(len(sheets) / 2)
+    figure, panels = panels_of(curves + shown, 2)
+    _show(list(panels[curves:].flat), sheets)
+    panels = list(panels[:curves].flat)
     _curves(panels[0], rows, losses)
     positive = all(row[key] > 0 for row in rows for key in losses if key in row)
     panels[0].set(title="loss", yscale="log" if positive else "linear")
@@ -64,10 +70,18 @@ def run(rows: list[dict[str, Any]], title: str) -> bytes:
     return png_of(figure, title)
 
 
+def _show(panels: list[Any], sheets: list[tuple[int, Any]]) -> None:
+    for panel in panels:
+        panel.axis("off")
+    for panel, (step, picture) in zip(panels, sheets, strict=False):
+        panel.imshow(picture)
+        panel.set_title(f"step {step:,}", fontsize=9)
+
+
 def _curves(panel: Any, rows: list[dict[str, Any]], keys: list[str]) -> None:
     for key in keys:
         points = [(row["minutes"], row[key]) for row in rows if key in row]
-        style = "o-" if key.startswith("held_out") else "-"
+        style = "o-" if key.startswith("held_out") or len(points) < 2 else "-"
         panel.plot(*zip(*points, strict=True), style, markersize=3, linewidth=1, label=key)
     if len(keys) > 1:
         panel.legend(fontsize=7)

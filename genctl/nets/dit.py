@@ -21,29 +21,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genctl.config import above, below, within
 from genctl.nets import fast
 
+Scalar = Literal["guidance", "end"]
 Step = Callable[[Tensor, int, bool], Tensor]
 
 
 @dataclass(frozen=True)
 class DiTConfig:
-    width: int = 256
-    depth: int = 8
-    heads: int = 4
-    patch: int = 2
-    mlp_ratio: float = 8 / 3  # of SwiGLU's hidden width, rounded up to a multiple of 64
+    width: Annotated[int, within(1, 1 << 16)] = 256
+    depth: Annotated[int, within(1, 1024)] = 8
+    heads: Annotated[int, within(1, 4096)] = 4
+    patch: Annotated[int, within(1, 1024)] = 2
+    mlp_ratio: Annotated[float, above(0, 64)] = 8 / 3  # of SwiGLU's hidden width, rounded up to a multiple of 64
     text: Literal["joint", "cross", "none"] = "joint"
-    text_width: int = 384
-    text_slots: int = 16
-    dropout: float = 0.0  # within SwiGLU
-    scalars: tuple[str, ...] = ()  # what the network is conditioned on beside t, for few steps: "guidance", "end"
+    text_width: Annotated[int, within(1, 1 << 16)] = 384
+    text_slots: Annotated[int, within(1, 4096)] = 16
+    dropout: Annotated[float, below(1)] = 0.0  # within SwiGLU
+    scalars: tuple[Scalar, ...] = ()  # what the network is conditioned on beside t, for few steps
 
 
 def norm(x: Tensor) -> Tensor:

@@ -10,28 +10,29 @@ Cutting the picture into patches of p x p first saves the full resolution, where
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genctl.config import below, within
 from genctl.nets import fast
-from genctl.nets.dit import ScalarEmbedding, embedded, filled, head_norm, hidden, merge, time_features
+from genctl.nets.dit import Scalar, ScalarEmbedding, embedded, filled, head_norm, hidden, merge, time_features
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    channels: tuple[int, ...] = (64, 128, 256)  # one a level; each level halves the side
-    blocks: int = 2  # a level, on the way down; one more on the way up
+    channels: Annotated[tuple[int, ...], within(1, 1 << 16)] = (64, 128, 256)  # one a level; each level halves the side
+    blocks: Annotated[int, within(1, 256)] = 2  # a level, on the way down; one more on the way up
     attention: tuple[bool, ...] = (False, False, True)
-    head: int = 64  # channels of an attention head
-    patch: int = 2
+    head: Annotated[int, within(1, 1 << 16)] = 64  # channels of an attention head
+    patch: Annotated[int, within(1, 1024)] = 2
     text: Literal["joint", "none"] = "joint"  # whether there is a condition: text, or a class in one slot
-    text_width: int = 384
-    text_slots: int = 16
-    dropout: float = 0.0
-    scalars: tuple[str, ...] = ()  # as of DiTConfig
+    text_width: Annotated[int, within(1, 1 << 16)] = 384
+    text_slots: Annotated[int, within(1, 4096)] = 16
+    dropout: Annotated[float, below(1)] = 0.0
+    scalars: tuple[Scalar, ...] = ()  # as of DiTConfig
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,9 +34,10 @@ from genctl.nets.fast import keep_memory
 from genctl.training.loop import Report
 from genctl.training.optim import TrainConfig, check
 from genctl.training.run import Run
-from genctl.training.start import Remark, default_preset, facts_of, fit, sources, training_facts
+from genctl.training.start import Remark, check_previews, default_preset, facts_of, fit, sources, training_facts
 
 PAIRS, HELD_PAIRS = 4096, 64  # that the teacher draws where no data are given, and for the held-out figures
+PREPARED = 1 / 3  # of the minutes at most that the teacher draws, where nobody says how many pictures
 
 
 def distill(
@@ -44,12 +45,14 @@ def distill(
     data: str | Path | None = None, prompts: list[str] | None = None, pairs: int | None = None,
     init: str | None = None, preset: str | None = None, minutes: float | None = None, updates: int | None = None,
     settings: Mapping[str, Any] | None = None, seed: int = 0, threads: int | None = None, override: bool = False,
-    device: str = "auto", report: Report = lambda row: None, remark: Remark = lambda line: None,
+    device: str = "auto", sample_prompts: list[str] | None = None,
+    report: Report = lambda row: None, remark: Remark = lambda line: None,
 ) -> Path:  # fmt: skip
     """Make a student of a trained flow that draws in `steps` steps, and return its model file.
 
     It learns from `data` (a folder), or without any from its teacher's own pictures of `prompts` (those in the
-    teacher's file). For the rest see `genctl.train`.
+    teacher's file): `pairs` of them, else as many as a third of the minutes allows, or as the updates see. For the rest
+    see `genctl.train`.
     """
     document, _ = hub.read_document(hub.resolve(model))
     method = checked(document, model, method, data, prompts, pairs, init)
@@ -61,6 +64,7 @@ def distill(
     shown = Path(model).stem if hub.path_like(model) else model
     run = Run(Path(output or Path("runs") / f"{shown}-fast"))
     run.check()
+    run.refuse_second()
     if threads:
         torch.set_num_threads(threads)
     train_config = config.build(TrainConfig, values.get("train", {}), "train.")
@@ -72,10 +76,11 @@ def distill(
     keep_memory()
     torch.manual_seed(seed)
     student = student_of(teacher, method, steps, lesson, begun)
-    if method in WITHOUT_PICTURES:
-        pairs = None
-    elif pairs is None and data is None:
-        pairs = PAIRS
+    check_previews(teacher, sample_prompts)
+    teacher.watch = lambda stage, done, of: report({"stage": stage, "step": done, "of": of})
+    seconds: float | None = None
+    if method not in WITHOUT_PICTURES and pairs is None and data is None:
+        pairs, seconds = pairs_of(run, train_config)
     held_texts: list[str] = []
     shown_init = Path(init).stem if init and hub.path_like(init) else init
     document = {
@@ -100,9 +105,39 @@ def distill(
     if data is None or pairs is not None:
         document["data"]["prompts"] = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
         make = functools.partial(
-            _drawn, teacher, texts or [""], held_texts or texts or [""], pairs, lesson, report, remark
-        )
-    return fit(student, make, facts, document, run, train_config, override, report, remark)
+            _drawn, teacher, texts or [""], held_texts or texts or [""], pairs, lesson, report, remark, seconds,
+            functools.partial(_note_pairs, document, facts),
+        )  # fmt: skip
+    return fit(
+        student, make, facts, document, run, train_config, override, report, remark, sample_prompts=sample_prompts,
+        hint="" if init else earlier_hint(teacher),
+    )  # fmt: skip
+
+
+def pairs_of(run: Run, train_config: TrainConfig) -> tuple[int, float | None]:
+    """How many pictures the teacher draws where nobody says, and for how many seconds at most: as many as the run has
+    had, else those that its updates see, else what a part of its minutes allows."""
+    had = run.recorded("data", "pairs") if run.states() else None
+    if type(had) is int and had > 0:
+        return had, None
+    if train_config.steps:
+        return min(PAIRS, train_config.steps * train_config.batch), None
+    return PAIRS, 60 * PREPARED * (train_config.minutes or 0)
+
+
+def _note_pairs(document: dict[str, Any], facts: dict[str, Any], pairs: int) -> None:
+    document["data"]["pairs"] = pairs
+    facts["teacher"] = facts["teacher"] | {"pairs": pairs}
+
+
+def earlier_hint(teacher: Flow) -> str:
+    """Which shipped student of this teacher there is to go on from."""
+    for name, row in hub.index().items():
+        path = hub.weights_folder() / str(row.get("file"))
+        found = hub.read_document(path)[0] if row.get("kind") == "model" and path.exists() else {}
+        if found.get("teacher", {}).get("sha256") == teacher.weights_sha256:
+            return f"--init {name} begins from the shipped student"
+    return ""
 
 
 def _prepared(name: str, device: str) -> Any:
@@ -127,18 +162,23 @@ def settings_of(
 
 def _drawn(
     teacher: Flow, prompts: list[str], held_out: list[str], pairs: int | None, settings: DistillConfig, report: Report,
-    remark: Remark,
+    remark: Remark, seconds: float | None, note: Callable[[int], None],
 ) -> tuple[Source, Source | None]:  # fmt: skip
     """Sources of the teacher's own pictures, or of prompts alone. Held out is the noise, and the prompts where a folder
     has such."""
     count, begun = pairs or len(prompts), False
 
-    def drawing(done: int, total: int) -> None:
+    def drawing(done: int, total: int, left: float) -> None:
         nonlocal begun
         if not begun:
-            remark(f"the teacher draws {total - done:,} pictures first (kept in the cache)")
+            most = "" if seconds is None else f", for {seconds:.0f} s at most, a third of the minutes"
+            remark(f"the teacher draws up to {total:,} pictures first (kept in the cache){most}")
         begun = True
-        report({"stage": "teacher draws", "step": done, "of": total})
+        report({"stage": "teacher draws", "step": done, "of": total} | ({"left": round(left)} if left < 1e9 else {}))
 
-    made = Drawn(teacher, prompts, count, settings, pairs is not None, "training", drawing)
+    made = Drawn(teacher, prompts, count, settings, pairs is not None, "training", drawing, seconds)
+    if pairs is not None:
+        note(len(made.asked))
+        if len(made.asked) < count:
+            remark(f"{len(made.asked):,} pictures of the teacher, as many as its time allowed; --pairs N draws N")
     return made, Drawn(teacher, held_out, HELD_PAIRS, settings, False, "held out")

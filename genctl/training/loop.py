@@ -2,7 +2,7 @@
 
     rows, noise, augmentation of step k  <-  (seed, k) alone          draws.py
     for phase, loss, figures in family.training_step(batch): backward, clip, that phase's optimisers
-    moving average; now and then: log, save the state whole, write the model file and a preview
+    moving average; now and then: log, save the state whole, write the model file and a sheet      keep.py
 
 So a resumed run needs only weights, optimiser and k, and equals the undisturbed one bit for bit (with --steps; a run
 bounded by --minutes has a schedule that follows the clock).
@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,15 +25,33 @@ from genctl import draws
 from genctl.draws import Draw
 from genctl.errors import DivergedError, UsageError, out_of_memory
 from genctl.families.base import Family, Source
-from genctl.families.saved import kept, save
-from genctl.media.write import encode_picture, grid
+from genctl.training.keep import Keeper, last_good
 from genctl.training.optim import PowerEMA, TrainConfig, make_optimisers, rate, update
-from genctl.training.run import Run
-from genctl.writing import write_whole
+from genctl.training.run import Run, State, not_finite, printable
 
 BAD_STEPS = 10  # skipped or far-off steps in a row that end a run
+PROBES, PROBED = 3, 32  # batches, and rows of each, that a state is judged by before it is kept
+SHOWN_SECONDS = 5.0  # between figures that are shown, beside those of every so many steps that are logged
+SHEET_MINUTES = 0.1  # after which the first sheet is drawn, or at the first logged row
+LEAST_SHARE = 1 / 3  # of the minutes that is left to training, however long its preparation took
 Report = Callable[[dict[str, Any]], None]
 Remark = Callable[[str], None]
+
+
+class Means:
+    """Sums of figures on the device, and how many of each."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, figures: dict[str, Tensor]) -> None:
+        for key, value in figures.items():
+            self.sums[key] = self.sums[key] + value if key in self.sums else value
+            self.counts[key] = self.counts.get(key, 0) + 1
+
+    def values(self) -> dict[str, float]:
+        return {key: float(value) / self.counts[key] for key, value in self.sums.items()}
 
 
 class Trainer:
@@ -42,10 +59,11 @@ class Trainer:
 
     def __init__(
         self, model: Family, source: Source, held_out: Source | None, run: Run, config: TrainConfig, seed: int,
-        remark: Remark = lambda line: None,
+        remark: Remark = lambda line: None, prepared: float = 0.0,
     ) -> None:  # fmt: skip
-        self.model, self.source, self.held_out, self.run, self.config = model, source, held_out, run, config
+        self.model, self.source, self.run, self.config = model, source, run, config
         self.seed, self.step, self.minutes, self.remark = seed, 0, 0.0, remark
+        self.prepared = prepared  # minutes before the first step, which count as well
         self.optimisers = {phase: make_optimisers(module, config) for phase, module in model.phases().items()}
         self.ema = PowerEMA(model.averaged(), config.ema)
         self.autocast = autocast(model.device, config.precision)
@@ -55,38 +73,65 @@ class Trainer:
         self.stopping = False
         self.usual = math.nan  # the loss's usual size
         self.bad = 0
+        self.at = 0.0  # the progress of the latest step
+        self.keeper = Keeper(model, source, held_out, run, config, self.ema, self.autocast)
 
     @property
     def progress(self) -> float:
         shares = [self.step / self.config.steps] if self.config.steps else []
-        shares += [self.minutes / self.config.minutes] if self.config.minutes else []
+        if self.config.minutes:
+            whole = self.config.minutes
+            shares.append(self.minutes / max(whole - self.prepared, LEAST_SHARE * whole))
         return min(1.0, max(shares, default=0.0))
 
     def train(self, document: Callable[[], dict[str, Any]], report: Report) -> None:
-        """Run to the end, or until interrupted (KeyboardInterrupt once the state is saved). Raises DivergedError."""
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
-        saved, last = self.minutes, time.monotonic()
+        """Run to the end, or until interrupted (KeyboardInterrupt once the state is saved). Raises DivergedError, with
+        what was kept before as it was, also where the end is what diverged."""
+        means = Means()
+        saved, last, shown = self.minutes, time.monotonic(), -math.inf
         with self._interruptible():
             while self.progress < 1 and not self.stopping:
-                figures = self.advance()
+                means.add(self.advance())
                 now = time.monotonic()
                 self.minutes, last = self.minutes + (now - last) / 60, now
-                for key, value in figures.items():
-                    sums[key] = sums[key] + value if key in sums else value
-                    counts[key] = counts.get(key, 0) + 1
                 if self.step % self.config.log_steps == 0 or self.progress >= 1:
-                    self._log(sums, counts, report)
-                    sums, counts = {}, {}
-                if not self.run.early.exists() and self.config.early <= self.progress < 1 and not self.bad:
-                    self._keep_early(document())
-                if not self.bad and self.minutes - saved >= self.config.save_minutes:
-                    self.save(document(), report)
-                    saved = self.minutes
-                    last = time.monotonic()  # saving is not training time
+                    self._log(means, report)
+                    means, shown = Means(), now
+                elif now - shown >= SHOWN_SECONDS:
+                    report(self._shown(self._row(means)))
+                    shown = now
+                if self.progress < 1 and not self.bad:
+                    begun = time.monotonic()
+                    saved = self.minutes if self._keep_some(document, report, saved) else saved
+                    last += time.monotonic() - begun  # keeping is not training time
+            if self.step:
+                self._refuse_diverged()
             self.save(document(), report)
         if self.stopping:
             raise KeyboardInterrupt
+
+    def _keep_some(self, document: Callable[[], dict[str, Any]], report: Report, saved: float) -> bool:
+        """What is due by now: the first sheet, the early model, a save of all. True when all was saved."""
+        early = self.keeper.wants_early and self.config.early <= self.progress and not self.run.early.exists()
+        whole = self.minutes - saved >= self.config.save_minutes
+        if not self.keeper.sheeted and (self.minutes >= SHEET_MINUTES or self.step >= self.config.log_steps):
+            self._say("drawing a sheet", report)
+            self.keeper.sheet(self.step)
+        if not (early or whole) or self.fault():
+            return False
+        if early:
+            self.keeper.early(self.state(), document())
+        if whole:
+            self.save(document(), report)
+        return whole
+
+    def save(self, document: dict[str, Any], report: Report) -> None:
+        """State, model file, held-out figures and a sheet."""
+        self._say("saving", report)
+        self.keeper.save(self.state(), document, report)
+
+    def _say(self, stage: str, report: Report) -> None:
+        report({"stage": stage, "step": self.step, "of": self.config.steps})
 
     def advance(self) -> dict[str, Tensor]:
         """One step: every phase's backward and update, then the moving average. Returns figures on the device."""
@@ -94,7 +139,8 @@ class Trainer:
         rows = draws.rows(seed, self.step, self.config.batch, self.source.weights)
         batch = self.source.batch(rows, Draw(draws.address("augment", seed, self.step), len(rows)))
         draw = Draw(draws.address("noise", seed, self.step), len(rows), model.device)
-        learning_rate = rate(self.config, self.step, self.progress)
+        self.at = self.progress
+        learning_rate = rate(self.config, self.step, self.at)
         figures: dict[str, Tensor] = {}
         model.train()
         for phase, means in self._phases(batch, draw):
@@ -158,28 +204,75 @@ class Trainer:
     def _watch(self, figures: dict[str, Tensor]) -> None:
         """Stop a run whose loss is not finite, or ten times its usual size, for several steps."""
         loss = float(figures["loss"])
-        far = loss > self.usual + 10 * abs(self.usual) + 1  # False while the usual is not known
-        off = not math.isfinite(loss) or float(figures["skipped"]) > 0 or far
+        off = not math.isfinite(loss) or float(figures["skipped"]) > 0 or self._far(loss)
         self.bad = self.bad + 1 if off else 0
         if not off:
             self.usual = loss if math.isnan(self.usual) else 0.98 * self.usual + 0.02 * loss
         if self.bad >= BAD_STEPS:
-            states = self.run.states()
-            where = f"the last good state is {states[-1]}" if states else "no state was saved yet"
-            raise DivergedError(
-                f"training diverged at step {self.step} (loss {loss:.4g}); {where}; "
-                "try a lower --set train.learning_rate or --set train.precision=fp32"
-            )
+            raise self._diverged(f"loss {loss:.4g}")
 
-    def _log(self, sums: dict[str, Tensor], counts: dict[str, int], report: Report) -> None:
-        means = {key: float(value) / counts[key] for key, value in sums.items()}
+    def _diverged(self, why: str) -> DivergedError:
+        return DivergedError(
+            f"training diverged at step {self.step} ({why}), so it was not saved; {last_good(self.run)}; "
+            "try a lower --set train.learning_rate or --set train.precision=fp32"
+        )
+
+    def _refuse_diverged(self) -> None:
+        why = self.fault()
+        if why:
+            raise self._diverged(why)
+
+    def fault(self) -> str:
+        """Why the weights of now are not to be kept: numbers that are not finite, or a loss far from its usual size on
+        each of a few batches; else an empty string. Looking changes nothing."""
+        wrong = not_finite(self.tensors())
+        if wrong:
+            return f"{wrong} holds NaN or infinite values"
+        losses = []
+        for step in range(self.step - 1, self.step - 1 + PROBES):
+            losses.append(self._probed(max(0, step)))
+            if math.isfinite(losses[-1]) and not self._far(losses[-1]):
+                return ""
+        return f"loss {losses[0]:.4g} after its latest update"
+
+    def _far(self, loss: float) -> bool:
+        return loss > self.usual + 10 * abs(self.usual) + 1  # False while the usual is not known
+
+    def _probed(self, step: int) -> float:
+        """The loss of the weights of now on some rows of a step's batch. What a lesson notes of its own when it looks
+        at a batch (a stage, an average) is put back."""
+        count = min(math.ceil(self.config.batch / self.parts), PROBED)
+        rows = draws.rows(self.seed, step, self.config.batch, self.source.weights)[:count]
+        batch = self.source.batch(rows, Draw(draws.address("augment", self.seed, step), count))
+        draw = Draw(draws.address("noise", self.seed, step), count, self.model.device)
+        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        noted = {key: value.clone() for key, value in self.model.state_dict().items() if key not in trained}
+        self.model.train()
+        torch.manual_seed(draws.address("dropout", self.seed, step))
+        with self.autocast:
+            walk = self.model.training_step(batch, draw, self.at)
+            loss = next((float(loss.detach()) for phase, loss, _ in walk if phase == "model"), math.nan)
+        self.model.load_state_dict(noted, strict=False)
+        return loss
+
+    def _log(self, means: Means, report: Report) -> None:
+        row = self._row(means)
         if self.model.device.type != "cpu":
-            self.bad += BAD_STEPS - 1 if means["skipped"] > 0.5 else 0
-            self._watch({"loss": torch.tensor(means["loss"]), "skipped": torch.tensor(means["skipped"])})
-        finite = {key: value for key, value in means.items() if math.isfinite(value)}  # JSON has no NaN
-        row = {"step": self.step, "minutes": round(self.minutes, 3), "progress": round(self.progress, 5)} | finite
+            found = {key: torch.tensor(value) for key, value in means.values().items()}
+            self.bad += BAD_STEPS - 1 if float(found["skipped"]) > 0.5 else 0
+            self._watch({"loss": found["loss"], "skipped": found["skipped"]})
         self.run.log(row)
-        report(row | {"images": self.step * self.config.batch, "steps": self.config.steps})
+        report(self._shown(row))
+
+    def _row(self, means: Means) -> dict[str, Any]:
+        finite = {key: value for key, value in means.values().items() if math.isfinite(value)}  # JSON has no NaN
+        return {"step": self.step, "minutes": round(self.minutes, 3), "progress": round(self.progress, 5)} | finite
+
+    def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"images": self.step * self.config.batch, "steps": self.config.steps}
+
+    def state(self) -> State:
+        return State(self.step, self.minutes, self.tensors(), self.prepared)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a resume needs besides the step: weights, averages, optimiser moments."""
@@ -197,13 +290,14 @@ class Trainer:
                 yield f"{phase}.{place}", optimiser
 
     def resume(self) -> None:
-        """Continue from the run folder's newest state."""
-        self.step, self.minutes, tensors = self.run.load_state()
-        self.run.trim_metrics(self.step)
+        """Continue from the run folder's newest whole state."""
+        self.step, self.minutes, tensors, self.prepared = self.run.load_state(self.remark)
         try:
             self._restore(tensors)
-        except (RuntimeError, KeyError) as error:
-            raise UsageError(f"{self.run.folder}: its state is of another architecture ({str(error)[:80]})") from None
+        except (RuntimeError, KeyError, ValueError) as error:
+            said = printable(" ".join(str(error).split()))
+            raise UsageError(f"{self.run.folder}: its state is of another architecture ({said})") from None
+        self.run.drop_after(self.step, self.remark)
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         self.model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
@@ -216,62 +310,6 @@ class Trainer:
                     _, _, place, moment = key.split("/")
                     states.setdefault(int(place), {})[moment] = value.clone()
             optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
-
-    def save(self, document: dict[str, Any], report: Report) -> None:
-        """State, model file (averaged weights), held-out figures and a preview."""
-        self.run.save_state(self.step, self.tensors(), self.minutes)
-        self.ema.swap()
-        self.model.eval()
-        try:
-            with torch.no_grad(), self.autocast:
-                self.model.finish(self.source)
-                figures = self.validate()
-                preview = self.model.preview(self.source)
-            document = document | {"figures": figures, "training": document.get("training", {}) | self.spent()}
-            self._write(self.run.model, document)
-        finally:
-            self.ema.swap()
-        picture = encode_picture(grid(preview, columns=8), "png")
-        (self.run.folder / "samples").mkdir(exist_ok=True)
-        write_whole(self.run.folder / "samples" / f"{self.step:08d}.png", picture)
-        if figures:
-            row = {"step": self.step, "minutes": round(self.minutes, 3)}
-            self.run.log(row | {f"held_out_{key}": value for key, value in figures.items()})
-            report(row | {f"held_out_{key}": value for key, value in figures.items()})
-
-    def _write(self, path: Path, document: dict[str, Any]) -> None:
-        """The model as it is now, as a model file."""
-        dtype = getattr(torch, self.config.store)
-        parameters = {name for name, _ in self.model.named_parameters()}
-        tensors = kept(self.model, self.model.state_dict())
-        stored = {key: value.to(dtype) if key in parameters else value for key, value in tensors.items()}
-        save(self.model, path, stored, document)
-
-    def _keep_early(self, document: dict[str, Any]) -> None:
-        """The averaged weights so far, once, as a weaker model to guide by; of a family that draws."""
-        if "sample" not in self.model.can or not self.config.early:
-            return
-        self.ema.swap()
-        try:
-            self._write(self.run.early, document | {"training": document.get("training", {}) | self.spent()})
-        finally:
-            self.ema.swap()
-
-    def spent(self) -> dict[str, Any]:
-        return {"steps": self.step, "minutes": round(self.minutes, 1), "images": self.step * self.config.batch}
-
-    def validate(self, most: int = 256) -> dict[str, float]:
-        """Means of the held-out figures over at most `most` pictures, with the same draws each time."""
-        if self.held_out is None or not len(self.held_out.weights):
-            return {}
-        sums: dict[str, float] = {}
-        rows = torch.linspace(0, len(self.held_out.weights) - 1, min(most, len(self.held_out.weights))).round().long()
-        for index, chunk in enumerate(rows.split(64)):
-            batch = self.held_out.batch(chunk, Draw(draws.address("held out", index), len(chunk)))
-            draw = Draw(draws.address("held out noise", index), len(chunk), self.model.device)
-            for key, value in self.model.validation_loss(batch, draw).items():
-                sums[key] = sums.get(key, 0.0) + float(value) * len(chunk) / len(rows)
-        return {key: round(value, 5) for key, value in sums.items() if math.isfinite(value)}
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from genctl.config import above, below, within
 from genctl.errors import UsageError
 
 
@@ -17,36 +18,31 @@ from genctl.errors import UsageError
 class TrainConfig:
     """How a run is trained; every field is recorded in the run folder and in the model file."""
 
-    steps: int | None = None
-    minutes: float | None = None  # of training time, over all resumes; the schedule follows whichever ends first
-    batch: int = 64
-    parts: int = 1  # that a batch is taken in (gradient accumulation); more, by itself, where memory runs out
+    steps: Annotated[int | None, within(1)] = None
+    minutes: Annotated[float | None, within(0)] = None  # over all resumes; whichever ends first counts
+    batch: Annotated[int, within(1, 1 << 20)] = 64
+    parts: Annotated[int, within(1, 1 << 20)] = 1  # of a batch (gradient accumulation); more where memory ends
     optimiser: Literal["adamw", "muon"] = "adamw"  # muon: for the blocks' matrices, AdamW for the rest
-    muon_size: float = 0.2  # RMS of a muon step in units of the learning rate
-    learning_rate: float = 1e-3
-    warmup: int = 200  # steps of linear warm-up
-    decay: float = 0.25  # share of the run over which the rate falls linearly to zero
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.0
-    clip: float = 1.0  # largest norm of a phase's gradient
-    ema: float = 0.05  # width of the moving average, relative to the steps so far; 0 = none
+    muon_size: Annotated[float, above(0)] = 0.2  # RMS of a muon step in units of the learning rate
+    learning_rate: Annotated[float, above(0)] = 1e-3
+    warmup: Annotated[int, within(0)] = 200  # steps of linear warm-up
+    decay: Annotated[float, within(0, 1)] = 0.25  # share of the run over which the rate falls linearly to zero
+    betas: Annotated[tuple[float, float], below(1)] = (0.9, 0.95)
+    weight_decay: Annotated[float, within(0)] = 0.0
+    clip: Annotated[float, within(0)] = 1.0  # largest norm of a phase's gradient; 0 = as it is
+    ema: Annotated[float, below(0.28)] = 0.05  # width of the moving average, relative to the steps so far; 0 = none
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool = False
-    log_steps: int = 20
-    save_minutes: float = 5.0
-    early: float = 0.1  # after so much of the run the model is kept as early.safetensors, to guide by; 0 = never
+    log_steps: Annotated[int, within(1)] = 20
+    save_minutes: Annotated[float, within(0)] = 5.0
+    early: Annotated[float, within(0, 1)] = 0.1  # share of the run after which early.safetensors is kept; 0 = never
     store: Literal["float16", "bfloat16", "float32"] = "float16"  # of the model file
 
 
 def check(config: TrainConfig) -> None:
-    """Raise UsageError for values that cannot train."""
+    """Raise UsageError where nothing says how long to train."""
     if not (config.steps or config.minutes):
         raise UsageError("say how long: train.minutes or train.steps, above 0")
-    for name in ("batch", "parts", "log_steps"):
-        if getattr(config, name) < 1:
-            raise UsageError(f"train.{name} is {getattr(config, name)}; it wants 1 or more")
-    if not 0 <= config.ema < 0.28:
-        raise UsageError(f"train.ema is {config.ema}; a relative width lies between 0 and 0.28")
 
 
 def rate(config: TrainConfig, step: int, progress: float) -> float:
@@ -82,7 +78,8 @@ def update(optimisers: list[torch.optim.Optimizer], config: TrainConfig, learnin
     parameters = [p for group in groups for p in group["params"] if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     skipped = (~torch.isfinite(norm)).float()
-    nn.utils.clip_grads_with_norm_(parameters, config.clip, norm)
+    if config.clip:
+        nn.utils.clip_grads_with_norm_(parameters, config.clip, norm)
     for group in groups:
         group["lr"] = learning_rate
     for optimiser in optimisers:

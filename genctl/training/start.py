@@ -4,6 +4,7 @@ this with flags."""
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -11,21 +12,24 @@ from typing import Any
 
 import torch
 
-from genctl import __version__, config, files, hub
+from genctl import __version__, config
 from genctl.data.pictures import DataConfig, Pictures, load
-from genctl.devices import device_of
-from genctl.errors import InputError, UsageError
+from genctl.devices import device_of, memory_bytes
+from genctl.errors import InputError, UsageError, nearest
 from genctl.families import registry
 from genctl.families.base import Family, Source
 from genctl.families.conditions.captions import prompt_of
-from genctl.families.saved import kept
 from genctl.nets.fast import keep_memory
 from genctl.text import shown
+from genctl.training.begin import chosen, initialise
 from genctl.training.loop import Report, Trainer
 from genctl.training.optim import TrainConfig, check
 from genctl.training.run import Run
+from genctl.training.verdict import verdict
 
 MOST_PROMPTS = 2048  # in a model file
+MOST_PREVIEWS = 64  # pictures of a sheet under samples/
+BYTES_A_PARAMETER = 20  # in training: weight, gradient, average, two moments
 Remark = Callable[[str], None]
 
 
@@ -33,12 +37,15 @@ def train(
     data: str | Path, model: str = registry.DRAWS, output: str | Path | None = None, *, preset: str | None = None,
     minutes: float | None = None, steps: int | None = None, init: str | None = None,
     settings: Mapping[str, Any] | None = None, seed: int = 0, threads: int | None = None, override: bool = False,
-    device: str = "auto", report: Report = lambda row: None, remark: Remark = lambda line: None,
+    device: str = "auto", sample_prompts: list[str] | None = None,
+    report: Report = lambda row: None, remark: Remark = lambda line: None,
 ) -> Path:  # fmt: skip
     """Train a family on a folder of pictures and return its model file; called again it resumes, with more `minutes` or
     `steps` it goes on.
 
-    settings: nested tables over the preset's, as {"train": {"batch": 32}}. report gets the logged figures of each row
+    init: the model to begin from; where it is not said, the shipped one of this kind if it fits, "none" for random
+    weights. sample_prompts: what the sheets under samples/ are asked for, else some of the data's own. settings: nested
+    tables over the preset's, as {"train": {"batch": 32}}. report gets the logged figures of each row
     of metrics.jsonl, remark a line now and then that a person should read. Raises GenctlError; KeyboardInterrupt once
     the state is saved.
     """
@@ -47,6 +54,7 @@ def train(
     values = settings_of(model, preset or default_preset(model, device), minutes, steps, settings or {})
     run = Run(Path(output or Path("runs") / model))
     run.check()
+    run.refuse_second()
     if threads:
         torch.set_num_threads(threads)
     cls: type[Family] = registry.family_class(model)
@@ -54,7 +62,7 @@ def train(
     model_config = cls.settled(model_config)
     check(train_config)
     place = device_of(device)
-    _check_buildable(cls, model_config)  # before the data are read, which takes its time
+    _check_buildable(cls, model_config, place)  # before the data are read, which takes its time
     keep_memory()
     pictures = load(Path(data), model_config.pixels, data_config, remark)
     remark(f"data: {pictures.summary} ({data_config.fit} to {model_config.pixels.plain} px)")
@@ -62,20 +70,28 @@ def train(
     torch.manual_seed(seed)  # of the initial weights
     family = cls(model_config).to(place)
     family.prepare_training()
+    check_previews(family, sample_prompts)
+    begun = chosen(family, init, run)
     document = {
         "family": model, "config": config.to_dict(model_config), "train": config.to_dict(train_config),
         "data": config.to_dict(data_config) | pictures.told | {"fingerprint": pictures.fingerprint}, "seed": seed,
-        "init": init,
+        "init": begun,
         "parts": cls.part_hashes(model_config), "version": __version__,
     }  # fmt: skip
     captioned = any(entry.captions or entry.tags for entry in pictures.entries)
     if "text" in family.can and not captioned:
         how = "name class folders, put a .txt beside each picture, or a metadata.jsonl"
         remark(f"genctl: {shown(data)}: no captions, so the model will not know any prompt; {how}")
-    begin = functools.partial(initialise, family, init, place, remark) if init else None
+
+    def begin() -> None:
+        if begun:
+            initialise(family, begun, place, remark, init is not None)
+        for line in family.judged(pictures):
+            remark(f"genctl: {shown(data)}: {line}")
+
     facts = facts_of(family, pictures, document)
     made = functools.partial(sources, family, pictures, Path(data))
-    return fit(family, made, facts, document, run, train_config, override, report, remark, begin)
+    return fit(family, made, facts, document, run, train_config, override, report, remark, begin, sample_prompts)
 
 
 def default_preset(family: str, device: str) -> str | None:
@@ -121,53 +137,62 @@ def sources(family: Family, pictures: Pictures, data: Path) -> tuple[Source, Sou
 def fit(
     family: Family, sources: Callable[[], tuple[Source, Source | None]], facts: dict[str, Any],
     document: dict[str, Any], run: Run, train_config: TrainConfig, override: bool, report: Report, remark: Remark,
-    begin: Callable[[], None] | None = None,
+    begin: Callable[[], None] | None = None, sample_prompts: list[str] | None = None, hint: str = "",
 ) -> Path:  # fmt: skip
     """Train the model in its run folder, or go on; `begin` is called before the first step of a new run. `document` is
-    what a run is told apart by, `facts` what the model file says of its training."""
+    what a run is told apart by, `facts` what the model file says of its training. What the sources take to make counts
+    towards the minutes. `hint` closes the verdict on a run that is not ready."""
+    family.watch = lambda stage, done, of: report({"stage": stage, "step": done, "of": of})
     with run.locked():
         resumed = run.begin(document, override)
         if begin and not resumed:
             begin()
+        started = time.monotonic()
         source, held_out = sources()
-        trainer = Trainer(family, source, held_out, run, train_config, document["seed"], remark)
+        run.record(document)
+        if sample_prompts:
+            setattr(source, "preview_prompts", sample_prompts)  # noqa: B010  # of sources that have such
+        prepared = (time.monotonic() - started) / 60
+        trainer = Trainer(family, source, held_out, run, train_config, document["seed"], remark, prepared)
         if resumed:
             trainer.resume()
             remark(f"resuming {run.folder} at step {trainer.step}")
         remark(_plan(family, trainer.autocast, train_config))
         trainer.train(lambda: facts, report)
+    remark(verdict(run, hint))
     verb = "sample" if "sample" in family.can else "encode PICTURE"
     prompt = ' --prompt "..."' if facts.get("prompts") else ' --class "..."' * ("class" in family.can)
     remark(f"done: {run.model}; try: genctl {verb} --model {run.folder}{prompt}")
     return run.model
 
 
-def _check_buildable(cls: type[Family], model_config: Any) -> None:
-    """Raises UsageError for a configuration of which no network can be made."""
+def check_previews(family: Family, prompts: list[str] | None) -> None:
+    """Raise UsageError for prompts that no sheet of this model can be asked for."""
+    if prompts is None:
+        return
+    if not {"text", "class"} & set(family.can):
+        raise UsageError(f"--sample-prompts: this {family.name} takes no condition; leave it out")
+    if not 0 < len(prompts) <= MOST_PREVIEWS:
+        raise UsageError(f"--sample-prompts: {len(prompts)} prompts; a sheet has 1 to {MOST_PREVIEWS}")
+    classes = list(family.config.classes) if "class" in family.can else prompts
+    for text in prompts:
+        if text not in classes:
+            raise UsageError(f"--sample-prompts: no class {text!r}{nearest(text, classes)}")
+
+
+def _check_buildable(cls: type[Family], model_config: Any, place: torch.device) -> None:
+    """Raises UsageError for a configuration of which no network can be made, or none that fits the memory."""
     try:
         with torch.device("meta"):
-            cls(model_config).prepare_training()
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
-def initialise(family: Family, name: str, device: Any, remark: Remark) -> None:
-    """Start from another model's weights: tensors of the same name and shape are taken, and their share is said."""
-    path = hub.resolve(name)
-    document, _ = hub.read_document(path)
-    if document.get("family") != family.name:
-        raise UsageError(f"--init {name}: a model of family {document.get('family')}, not {family.name}")
-    tensors, _ = files.load_tensors(path)
-    own = kept(family, family.state_dict())
-    fitting = {key: value for key, value in tensors.items() if key in own and own[key].shape == value.shape}
-    if not fitting:
-        raise UsageError(f"--init {name}: none of its tensors fits this configuration")
-    family.load_state_dict({key: value.to(device).float() for key, value in fitting.items()}, strict=False)
-    share = f"{len(fitting)} of {len(own)} tensors"
-    if 2 * len(fitting) < len(own):
-        remark(f"genctl: --init {name}: only {share} fit this configuration; all others begin at random")
-    else:
-        remark(f"from {name}: {share}")
+            family = cls(model_config)
+            family.prepare_training()
+    except (ValueError, RuntimeError, ArithmeticError, IndexError) as error:
+        raise UsageError(f"no network can be made of these settings: {' '.join(str(error).split())[:200]}") from None
+    count = sum(parameter.numel() for parameter in family.parameters())
+    room = memory_bytes()
+    if place.type == "cpu" and room and BYTES_A_PARAMETER * count > room:
+        wanted = f"training them takes {BYTES_A_PARAMETER * count / 1e9:,.0f} GB"
+        raise UsageError(f"{count / 1e6:,.0f} M parameters: {wanted}, this machine has {room / 1e9:.0f}; a smaller net")
 
 
 def _plan(family: Family, autocast: Any, train_config: TrainConfig) -> str:

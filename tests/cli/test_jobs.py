@@ -344,7 +344,8 @@ def test_training_tells_its_progress_as_json_lines(models: Path, capsys: pytest.
     assert execute([*command, "-o", "runs/rf", "--progress", "json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(row["event"], row["stage"], row["step"], row["of"]) for row in rows] == [
-        ("progress", "train", 2, 4), ("progress", "train", 4, 4), ("progress", "held out", 4, None)
+        ("progress", "train", 1, 4), ("progress", "train", 2, 4), ("progress", "drawing a sheet", 2, 4),
+        ("progress", "train", 4, 4), ("progress", "saving", 4, 4), ("progress", "held out", 4, None),
     ]  # fmt: skip
     assert rows[0]["loss"] > 0
     student = ["distill", "--model", "runs/rf", "--updates", "1", "--pairs", "2", "--method", "reflow", "-q"]

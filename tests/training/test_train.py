@@ -421,7 +421,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path: Path) -> None:
         run.save_state(step, {"x": torch.tensor([float(step)])}, 0.5)
     assert len(run.states()) == 2
     run.states()[-1].write_bytes(b"broken")
-    step, _, tensors = run.load_state()
+    step, _, tensors, _ = run.load_state()
     assert (step, float(tensors["x"])) == (2, 2.0)
 
 

@@ -52,9 +52,7 @@ class Captions:
         shares = [[share for _, share in form] + [0.0] * (most - len(form)) for form in forms]
         self.choices, self.upto = torch.tensor(choices), torch.tensor(shares).cumsum(1)
         self.upto[torch.arange(len(forms)), torch.tensor([len(form) - 1 for form in forms])] = 2.0  # whatever rounding
-        slots = model.config.net.text_slots
-        model.text()
-        table = cache.cached("text", [1, model.used["text"], slots, texts], lambda: embed_texts(model, texts))
+        table = text_table(model, texts)
         self.states, self.pooled = table["states"].to(device), table["pooled"].to(device)
         self.places = table["places"].to(device)
 
@@ -80,6 +78,13 @@ class Labels:
         return {"states": hot[:, None], "present": present, "pooled": hot}
 
 
+def text_table(model: Conditional, texts: list[str]) -> dict[str, Tensor]:
+    """What `embed_texts` makes of the texts, from the cache where it is known."""
+    model.text()
+    key = [1, model.used["text"], model.config.net.text_slots, texts]
+    return cache.cached("text", key, lambda: embed_texts(model, texts))
+
+
 @torch.inference_mode()
 def embed_texts(model: Conditional, texts: list[str]) -> dict[str, Tensor]:
     """States [1 + sum of lengths, T] fp16, places [M, L] in them (0 = empty slot), pooled [M, T] fp16 of M texts."""
@@ -91,6 +96,7 @@ def embed_texts(model: Conditional, texts: list[str]) -> dict[str, Tensor]:
     states, filled = [torch.zeros(1, width, dtype=torch.float16)], 1
     for start in range(0, len(order), 128):
         chunk = [index for index in order[start : start + 128] if texts[index].strip()]
+        model.watch("encoding texts", start, len(order))
         if not chunk:
             continue
         ids, mask, _ = tokenizer.encode([texts[index] for index in chunk], max_tokens=slots)

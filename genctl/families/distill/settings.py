@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from genctl import files, hub
+from genctl.config import above, check, within
 from genctl.errors import InputError, UsageError, nearest
 from genctl.families.flow.options import scalars_of
 
@@ -17,24 +18,18 @@ WITHOUT_PICTURES = ("dmd",)  # which learn from prompts alone
 class DistillConfig:
     """How a student is trained."""
 
-    least_guidance: float = 1.0  # scales are drawn evenly from here
-    most_guidance: float = 8.0  # to here, so that --cfg works at one step
-    stages: int = 8  # of a curriculum, where a method has one
-    teacher_steps: int = 16  # that the teacher draws in, or that progressive halving begins from
-    critic_updates: int = 2  # of a second network that learns beside the student, for each of the student's own
-    critic_rate: float = 10.0  # learning rate of a critic's heads, in units of the student's
-    adversarial: float = 0.2  # the critic's gradient in units of the other loss's, where a method has both
+    least_guidance: Annotated[float, above(0)] = 1.0  # scales are drawn evenly from here
+    most_guidance: Annotated[float, above(0)] = 8.0  # to here, so that --cfg works at one step
+    stages: Annotated[int, within(1, 1000)] = 8  # of a curriculum, where a method has one
+    teacher_steps: Annotated[int, within(1, 10_000)] = 16  # that the teacher draws in, or halving begins from
+    critic_updates: Annotated[int, within(1, 1000)] = 2  # of a second network, for each of the student's own
+    critic_rate: Annotated[float, above(0)] = 10.0  # learning rate of a critic's heads, in units of the student's
+    adversarial: Annotated[float, within(0)] = 0.2  # the critic's gradient in units of the other loss's
 
     def __post_init__(self) -> None:
-        for name in ("stages", "teacher_steps", "critic_updates"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"distill.{name} is {getattr(self, name)}; it wants 1 or more")
-        if not 0 < self.least_guidance <= self.most_guidance:
-            raise UsageError("distill.least_guidance wants to be above 0 and at most distill.most_guidance")
-        if not self.critic_rate > 0:
-            raise UsageError(f"distill.critic_rate is {self.critic_rate}; it wants to be above 0")
-        if self.adversarial < 0:
-            raise UsageError(f"distill.adversarial is {self.adversarial}; it wants 0 or more")
+        check(self, "distill.")
+        if self.least_guidance > self.most_guidance:
+            raise UsageError("distill.least_guidance wants to be at most distill.most_guidance")
 
 
 def default_method(config: dict[str, Any]) -> Method:

@@ -74,13 +74,27 @@ class Flow(FlowModel):
         return self.objective.validation_loss(self, batch, draw)
 
     def preview(self, source: Source) -> Tensor:
-        """Sixteen pictures; of a student eight, above its teacher's from the same noise."""
-        asked: list[str | Blend] = list(getattr(source, "preview_prompts", [""] * 16))
-        models = [self, *(peer for peer in self.objective.peers() if isinstance(peer, Flow))]
-        asked = asked[::2] if len(models) > 1 else asked
+        """Sixteen pictures, or one of each prompt that the source has for it; of a student eight, above its teacher's
+        from the same noise."""
+        models = [self, *self._beside()]
+        asked: list[str | Blend] = [*self._asked(source)]
         request = Request(seeds=list(range(len(asked))), conditions=asked, packed=False)
         with torch.autocast(self.device.type, enabled=False):
             return torch.cat([part.pictures for model in models for part in model.sample(request) if part.final])
+
+    def previewed(self, source: Source) -> list[dict[str, Any]]:
+        key = "class" if "class" in self.can else "prompt"
+        rows = [{key: text, "seed": seed, "label": text} for seed, text in enumerate(self._asked(source))]
+        beside = [row | {"label": f"teacher: {row['label']}"} for row in rows for _ in self._beside()]
+        return rows + beside
+
+    def _asked(self, source: Source) -> list[str]:
+        asked = [str(text) for text in getattr(source, "preview_prompts", [""] * 16)]
+        return asked[::2] if self._beside() and len(asked) > 8 else asked
+
+    def _beside(self) -> list[Flow]:
+        """The models whose pictures a preview shows below one's own: a student's teacher."""
+        return [peer for peer in self.objective.peers() if isinstance(peer, Flow)][:1]
 
     # sampling --------------------------------------------------------------------------------------------------------
     @torch.inference_mode()

@@ -8,9 +8,11 @@ from torch import Tensor
 from genctl.data import cache
 from genctl.data.pictures import Pictures, PictureSource, onto
 from genctl.draws import Draw
-from genctl.families.base import Family
+from genctl.families.base import Family, Watch
 from genctl.families.conditions.captions import Described
 from genctl.families.conditions.conditional import Conditional
+
+CHUNK = 32  # pictures that a codec encodes between two words on how far it is
 
 
 class PixelSource:
@@ -32,7 +34,9 @@ class CodeSource:
     def __init__(self, model: Conditional, codec: Family, pictures: Pictures, device: torch.device) -> None:
         self.weights = pictures.weights
         key = [2, codec.weights_sha256, pictures.fingerprint]
-        self.codes = cache.cached("codes", key, lambda: {"codes": encoded(codec, pictures)})["codes"].to(device)
+        self.codes = cache.cached("codes", key, lambda: {"codes": encoded(codec, pictures, model.watch)})["codes"].to(
+            device
+        )
         assert len(self.codes) == len(pictures)
         self.described = Described(model, pictures, device)
         self.preview_prompts = self.described.previews
@@ -41,7 +45,10 @@ class CodeSource:
         return {"x": self.codes[onto(rows, self.codes.device)].float()} | self.described.batch(rows, draw)
 
 
-def encoded(codec: Family, pictures: Pictures) -> Tensor:
+def encoded(codec: Family, pictures: Pictures, watch: Watch = lambda stage, done, of: None) -> Tensor:
     """The codes [N, d, h, w] of all pictures."""
-    chunks = [codec.encode(chunk.float() / 127.5 - 1).cpu() for chunk in pictures.pixels.split(32)]
+    chunks: list[Tensor] = []
+    for index, chunk in enumerate(pictures.pixels.split(CHUNK)):
+        watch("encoding pictures", index * CHUNK, len(pictures))
+        chunks.append(codec.encode(chunk.float() / 127.5 - 1).cpu())
     return torch.cat(chunks)
