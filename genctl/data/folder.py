@@ -21,7 +21,7 @@ from genctl.data.entry import Entry, class_of, held_out, split_of, words
 from genctl.data.metadata import MOST_TEXTS, TABLES, entries_of, tables_of
 from genctl.errors import InputError
 from genctl.media.folder import Found, is_text, look
-from genctl.text import read_lines, shown
+from genctl.text import cut, read_lines, short, shown
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,16 @@ def _imagefolder(found: Found, tables: list[Path], split: str) -> Listing:
         entries += named
         missing += gone
     if not entries:
-        raise InputError(f"{shown(tables[0])}: none of its {len(missing)} files exists")
+        what = (
+            f"none of its {len(missing):,} files exists, the first: {short(missing[0])}" if missing else "names no file"
+        )
+        raise InputError(f"{shown(tables[0])}: {what}")
     entries.sort(key=lambda entry: str(entry.file))
     known = {os.path.normpath(entry.file) for entry in entries}
     others = [path for path in found.pictures if os.path.normpath(path) not in known]
     texts = [path for path in found.others if is_text(path)]
     elsewhere = [path for path in found.others if path.name.lower() in TABLES and path not in tables]
-    notes = [f"{len(missing):,} named files missing ({shown(missing[0])})"] if missing else []
+    notes = [f"{len(missing):,} named files missing ({cut(missing[0], 100)})"] if missing else []
     notes += [found.note(f"pictures not named in {tables[0].name}", others)] if others else []
     notes += [found.note("caption files not read", texts)] if texts else []
     notes += [found.note("further tables not read", elsewhere)] if elsewhere else []

@@ -12,7 +12,7 @@ from genctl.errors import InputError
 from genctl.media.formats import ENDINGS
 from genctl.text import shown
 
-SKIPPED = {"Thumbs.db", "__MACOSX", ".ipynb_checkpoints"}
+SKIPPED = {"Thumbs.db", "desktop.ini", "__MACOSX", ".ipynb_checkpoints"}
 COMPANIONS = (
     "readme",
     "license",

@@ -214,3 +214,14 @@ def test_an_attribution_of_any_encoding_is_recorded(tmp_path: Path) -> None:
         assert load(tmp_path, 16, DataConfig()).attribution == "Fotos für alle"
     (tmp_path / "ATTRIBUTION.md").write_bytes(b"x" * (1 << 20))
     assert len(load(tmp_path, 16, DataConfig()).attribution) == 1 << 16
+
+
+def test_a_table_that_names_nothing(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    for text, said in (
+        ("\n\n", "names no file"),
+        ('{"file_name": "b.png"}', "none of its 1 files exists, the first: 'b.png'"),
+    ):
+        (tmp_path / "metadata.jsonl").write_text(text)
+        with pytest.raises(InputError, match=said):
+            scan(tmp_path)
