@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from genctl.data.entry import Entry, class_of, held_out, split_of, words
-from genctl.data.metadata import MOST_TEXTS, TABLES, entries_of, tables_of
+from genctl.data.metadata import TABLES, bounded, entries_of, tables_of
 from genctl.errors import InputError
 from genctl.media.folder import Found, is_text, look
 from genctl.text import cut, read_lines, short, shown
@@ -134,7 +134,4 @@ def _sidecars(found: Found) -> tuple[dict[Path, Path], list[str]]:
 
 
 def _captions(file: Path) -> tuple[str, ...]:
-    lines = [line.strip() for _, line in read_lines(file) if line.strip()]
-    if len(lines) > MOST_TEXTS:
-        raise InputError(f"{shown(file)}: {len(lines):,} captions of one picture; at most {MOST_TEXTS:,}")
-    return tuple(lines)
+    return bounded((line.strip() for _, line in read_lines(file) if line.strip()), shown(file))

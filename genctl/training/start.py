@@ -4,6 +4,7 @@ this with flags."""
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -30,6 +31,7 @@ from genctl.training.verdict import verdict
 MOST_PROMPTS = 2048  # in a model file
 MOST_PREVIEWS = 64  # pictures of a sheet under samples/
 BYTES_A_PARAMETER = 20  # in training: weight, gradient, average, two moments
+MOST_PROMPT_BYTES = 4 << 20  # of all of them
 Remark = Callable[[str], None]
 
 
@@ -217,6 +219,15 @@ def facts_of(family: Family, pictures: Pictures, document: dict[str, Any]) -> di
     if "text" in family.can:
         said = (prompt_of(family, entry) for entry in pictures.split(False).entries)
         prompts = list(dict.fromkeys(filter(None, said)))
-        count = min(len(prompts), MOST_PROMPTS)
-        facts["prompts"] = [prompts[index * len(prompts) // count] for index in range(count)]
+        facts["prompts"] = _recorded(prompts)
     return facts
+
+
+def _recorded(prompts: list[str]) -> list[str]:
+    """As many of the prompts, spread over all, as a file's header has room for."""
+    count = min(len(prompts), MOST_PROMPTS)
+    while True:
+        chosen = [prompts[index * len(prompts) // count] for index in range(count)]
+        if len(json.dumps(chosen)) <= MOST_PROMPT_BYTES:
+            return chosen
+        count //= 2
