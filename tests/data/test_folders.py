@@ -228,3 +228,14 @@ def test_a_table_that_names_nothing(tmp_path: Path) -> None:
         (tmp_path / "metadata.jsonl").write_text(text)
         with pytest.raises(InputError, match=said):
             scan(tmp_path)
+
+
+def test_names_that_begin_as_those_of_notices_do(tmp_path: Path) -> None:
+    for name in ("license plate", "readme"):
+        save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(f"a {name}")
+    (tmp_path / "LICENSE.txt").write_text("MIT")
+    (tmp_path / "ATTRIBUTION.md").write_text("me")
+    listing = scan(tmp_path)
+    assert [entry.captions for entry in listing.entries] == [("a license plate",), ("a readme",)]
+    assert listing.summary() == "2 pictures, captions from .txt files"
