@@ -15,6 +15,7 @@ from genctl import __version__
 from genctl.asked import every_option, keywords
 from genctl.cli import codes, distill, evaluate, flags, interpolate, models, plot, sample, say, train
 from genctl.errors import GenctlError, PipeClosedError, out_of_memory
+from genctl.text import cut
 
 
 def version(value: bool) -> None:
@@ -128,7 +129,7 @@ def hint(error: Any) -> str:
 
 def ended(message: str, code: int) -> int:
     """One line on stderr, and the exit code."""
-    say.note(f"genctl: {' '.join(message.split())}")
+    say.note(cut(f"genctl: {' '.join(message.split())}"))
     return code
 
 

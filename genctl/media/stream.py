@@ -22,7 +22,7 @@ from genctl.media.codes import GIVE as GIVE_CODES
 from genctl.media.folder import picture_files
 from genctl.media.pictures import GIVE
 from genctl.media.png import PNG_END, PNG_START, png_chunks, read_exactly
-from genctl.writing import is_folder
+from genctl.writing import is_file, is_folder
 
 MOST_DOCUMENT = 1 << 28  # bytes of one code document (256 MiB); what claims more is no code of a picture
 MOST_FILE = 1 << 29  # bytes of one picture file; nobody's photograph, but a film with a wrong name
@@ -92,6 +92,8 @@ def listed(sources: list[str]) -> list[Source]:
             found += [Source(name, partial(bytes, data), Path("codes.png")) for name, data in _stdin_pictures()]
         elif is_folder(path):
             found += [Source(str(file), partial(read_file, file), file.relative_to(path)) for file in _inside(path)]
+        elif not is_file(path):  # a pipe, which can be read once; or nothing, which is said
+            found += [Source(name, partial(bytes, data), Path(path.name)) for name, data in _file_pictures(source)]
         else:
             names = [name for name, _ in _file_pictures(source)]
             found += [

@@ -57,8 +57,7 @@ def train(
     run = Run(Path(output or Path("runs") / model))
     run.check()
     run.refuse_second()
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     cls: type[Family] = registry.family_class(model)
     model_config, train_config, data_config = configs(model, values)
     model_config = cls.settled(model_config)
