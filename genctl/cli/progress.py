@@ -38,6 +38,8 @@ class Display:
         shared.one_of("--progress", mode, ("auto", "json", "none"))
         self.json = mode == "json"
         self.terminal = mode == "auto" and not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self.lines = mode == "auto" and not quiet and not self.terminal
+        self.spoken = time.monotonic()
         self.bar: Any = None
         self.task: Any = None
         self.shown = 0  # lines of the last preview, to draw the next one over
@@ -48,6 +50,9 @@ class Display:
             say.document(row, sys.stderr)
         elif self.terminal and stage != "step":
             self._advance(step, of)
+        elif self.lines and stage != "step" and time.monotonic() - self.spoken > LINE_SECONDS:
+            self.spoken = time.monotonic()
+            say.note(f"{stage}: {step} of {of}" if of else f"{stage}: {step}")
 
     def _advance(self, step: int, of: int | None) -> None:
         if self.bar is None and of is not None and of > LEAST:

@@ -15,7 +15,7 @@ import torch
 
 from genctl import __version__, config
 from genctl.data.pictures import DataConfig, Pictures, load
-from genctl.devices import device_of, memory_bytes
+from genctl.devices import device_of, memory_bytes, set_threads
 from genctl.errors import InputError, UsageError, nearest
 from genctl.families import registry
 from genctl.families.base import Family, Source
