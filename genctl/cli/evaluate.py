@@ -11,6 +11,7 @@ from genctl.asked import build
 from genctl.cli import flags, say, shared
 from genctl.cli.progress import Display, Progress
 from genctl.errors import UsageError
+from genctl.families import registry
 from genctl.options import Options
 
 
@@ -38,7 +39,7 @@ def evaluate(
     asked: dict[str, list[Any]],
 ) -> None:
     """Measure a model: a codec's PSNR and LPIPS, a text model's concept retrieval, distances, copies, likelihood."""
-    _, document = shared.describe(model)
+    document = shared.document_of(model)
     options = flags.of_kinds()
     wanted_kinds = {"retrieval": retrieval, "distance": distance, "memorised": memorised, "bpd": bpd}
     if "sample" not in document["can"]:
@@ -69,8 +70,14 @@ def _measure(
     from genctl.config import build
     from genctl.data.pictures import DataConfig, load
     from genctl.metrics import evaluate
+    from genctl.metrics.bits import with_density
 
-    family = shared.load(name, device, quiet, trust)
+    if name in registry.untrained():
+        family = shared.load_untrained(name, folder, device, True)
+    else:
+        family = shared.load(name, device, quiet, trust)
+    if "bpd" in kinds:
+        with_density(family)  # before the data are read
     recorded = family.info.get("data", {})
     settings = build(DataConfig, recorded.get("settings", {}))  # the same split and crop as in training
     pictures = load(folder, family.pixels, settings, lambda line: shared.remark(f"genctl: {line}", quiet))
@@ -82,8 +89,10 @@ def _measure(
         shared.remark(f"genctl: {folder}: nothing is held out; all pictures are measured, also trained ones", quiet)
     if "sample" not in family.can:
         measured = (held if len(held) else pictures).spread(most)
-        figures = {"held_out": len(held) > 0} | evaluate.reconstruction(family, measured)
+        figures = {"held_out": len(held) > 0} | evaluate.reconstruction(family, measured, display.counter("codec"))
     else:
-        kinds = kinds or evaluate.default_kinds(family, pictures)
-        figures = evaluate.samples(family, pictures, kinds, most, options, display.counter("eval"))
+        chosen = kinds or evaluate.default_kinds(family, pictures)
+        if not kinds and "text" in family.can and chosen == ["distance"]:
+            shared.remark("genctl: the pictures name no styles, which retrieval needs; distances are measured", quiet)
+        figures = evaluate.samples(family, pictures, chosen, most, options, display.counter)
     return figures | {"sha256": family.sha256}

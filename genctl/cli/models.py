@@ -76,7 +76,7 @@ def info(
     failed: GenctlError | None = None
     for number, target in enumerate(every):
         try:
-            document = describe(target, shared.remark)
+            document = _described(target)
         except GenctlError as error:
             if len(every) == 1:
                 raise
@@ -94,6 +94,12 @@ def info(
         _print(document)
     if failed:
         raise type(failed)(f"some files could not be read, the first: {failed}")
+
+
+def _described(target: str) -> dict[str, Any]:
+    if target in registry.untrained() and not Path(target).exists():
+        return shared.untrained_document(target) | {"made_of": "the pictures of a folder, each time (--data)"}
+    return describe(target, shared.remark)
 
 
 def _files_of(target: str) -> list[str]:

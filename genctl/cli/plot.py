@@ -36,7 +36,7 @@ def schedule(
     from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
     from genctl.metrics import plots
 
-    document = shared.describe(model)[1].get("config", {}) if model else {}
+    document = shared.document_of(model).get("config", {}) if model else {}
     if model and "diffusion" not in document:
         raise UsageError(f"{model}: has no noise schedule; it is no flow")
     settings = config.build(DiffusionConfig, document.get("diffusion", {}))

@@ -120,6 +120,11 @@ def known_documents() -> Iterable[tuple[str, dict[str, Any]]]:
             continue
 
 
+def document_of(name: str) -> dict[str, Any]:
+    """What a model says of itself, one without a file too."""
+    return untrained_document(name) if name in registry.untrained() else describe(name)[1]
+
+
 def untrained_document(name: str) -> dict[str, Any]:
     """What a family that is made of its data alone says of itself."""
     cls = registry.family_class(name)

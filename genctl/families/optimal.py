@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from genctl.data.captions import variants
 from genctl.data.pictures import Pictures
 from genctl.diffusion import guide
 from genctl.diffusion.oracle import of_data
@@ -57,10 +58,12 @@ class Optimal(PixelFlow):
         return self.place
 
     def rows(self, prompt: str) -> Tensor:
-        """Which pictures a prompt describes: those of that class, caption or tag; with no prompt all. Raises UsageError
-        where there are none."""
+        """Which pictures a prompt describes: those of that class, caption or tag, or any of them with the style; with no
+        prompt all. Raises UsageError where there are none."""
         word = prompt.strip().lower()
-        described = [(e.concept, *e.captions, *e.tags) for e in self.pictures.entries]
+        described = [
+            (e.concept, *(text for text, _ in variants(e)), *e.captions, *e.tags) for e in self.pictures.entries
+        ]
         found = [row for row, texts in enumerate(described) if not word or word in map(str.lower, texts)]
         if not found:
             raise UsageError(f"no picture of the data is described as {prompt!r}")

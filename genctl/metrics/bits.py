@@ -19,6 +19,9 @@ from genctl.families.base import Family
 from genctl.families.conditions.captions import prompt_of
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.sample import noisiest
+from genctl.media.pictures import to_image
+from genctl.media.write import encode_picture
+from genctl.metrics import readings
 
 LEAST_SNR, MOST_SNR = -13.0, 13.0  # of the path that is integrated; beyond, a pixel's step of 2/256 is above the noise
 LEVELS = 4  # ranges of log-SNR by which the bound is given
@@ -37,10 +40,7 @@ def bits(
     the variational one at the same draws, and its share by ranges of log-SNR. Raises UsageError for a latent model: the
     density of codes says nothing of the pictures'.
     """
-    if not isinstance(model, Flow) or model.shape != (3, *model.pixels.high):
-        raise UsageError(f"--bpd: a {model.name} model gives pictures no density; flows in pixel space do (rf)")
-    if model.distilled:
-        raise UsageError("--bpd: a student follows no ODE; its teacher does")
+    model = with_density(model)
     held = pictures.split(True)
     chosen = held if len(held) else pictures
     rows = torch.randperm(len(chosen), generator=generator("bits"))[:most].tolist()
@@ -55,13 +55,30 @@ def bits(
     size = math.prod(model.shape)
     ode, bound = torch.stack(nats).detach(), torch.stack(bounds)  # [N, K] of -log p
     per_draw = bits_per_dimension(ode.mean(0), size)
+    png = png_bits(chosen.pixels[torch.tensor(rows)])
     return {
+        "reading": readings.bits(float(per_draw.mean()), png),
         "count": len(rows), "held_out": len(held) > 0, "dequantisations": dequantisations,
         "ode": round(float(per_draw.mean()), 4),
         "spread": round(float(per_draw.std(correction=min(1, dequantisations - 1))), 4),
         "bound": round(float(bits_per_dimension(bound.mean(), size)), 4),
         "bound_by_log_snr": _named(torch.stack(by_level).mean(0) / (size * math.log(2)), snr_ends(model)),
     }  # fmt: skip
+
+
+def with_density(model: Family) -> Flow:
+    """The model, as a flow in pixel space that follows an ODE. Raises UsageError for any other."""
+    if not isinstance(model, Flow) or model.shape != (3, *model.pixels.high) or not hasattr(model, "net"):
+        raise UsageError(f"--bpd: a {model.name} model gives pictures no density; flows in pixel space do (rf)")
+    if model.distilled:
+        raise UsageError("--bpd: a student follows no ODE; its teacher does")
+    return model
+
+
+def png_bits(pictures: Tensor) -> float:
+    """Bits a number that uint8 pictures [N, 3, H, W] take as PNG, their mean."""
+    total = sum(len(encode_picture(to_image(picture), "png")) for picture in pictures)
+    return 8 * total / pictures.numel()
 
 
 def snr_ends(model: Flow) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from genctl.draws import generator
 from genctl.errors import InputError
 from genctl.families.base import Family
 from genctl.families.conditions.captions import prompt_of
+from genctl.metrics import readings
 from genctl.metrics.bits import bits
 from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
 from genctl.metrics.retrieval import build_gallery, ranks, summary
@@ -22,24 +24,28 @@ from genctl.metrics.samples import Report, distances, draw, draw_like, memorised
 from genctl.nets.lpips import LPIPS, psnr
 from genctl.options import Options
 
+Stages = Callable[[str], Report]
+REAL = "features of the real pictures"
 MOST_BITS = 64  # pictures of which a likelihood is computed
 
 
 @torch.inference_mode()
-def reconstruction(model: Family, pictures: Pictures) -> dict[str, Any]:
+def reconstruction(model: Family, pictures: Pictures, report: Report = lambda done, total: None) -> dict[str, Any]:
     """PSNR (dB) and LPIPS of pictures encoded and decoded, means over all."""
     tensors, _ = hub.load_part("lpips_alex")
     lpips = LPIPS()
     lpips.load_state_dict({key: value.float() for key, value in tensors.items()})
     sums: dict[str, float] = {"psnr": 0.0, "lpips": 0.0, "l1": 0.0}
-    for chunk in pictures.pixels.split(16):
+    for done, chunk in enumerate(pictures.pixels.split(16)):
+        report(16 * done, len(pictures))
         real = chunk.float() / 127.5 - 1
         made = model.decode(model.encode(real)).cpu()
         made = ((made + 1) * 127.5).round() / 127.5 - 1  # as a file would hold it
         sums["psnr"] += float(psnr(made, real).sum())
         sums["lpips"] += float(lpips(made, real).sum())
         sums["l1"] += float((made - real).abs().mean((1, 2, 3)).sum())
-    return {"count": len(pictures)} | {key: round(value / len(pictures), 4) for key, value in sums.items()}
+    means = {key: round(value / len(pictures), 4) for key, value in sums.items()}
+    return {"count": len(pictures)} | means | {"reading": readings.reconstruction(means["psnr"], means["lpips"])}
 
 
 def default_kinds(model: Family, pictures: Pictures) -> list[str]:
@@ -49,23 +55,24 @@ def default_kinds(model: Family, pictures: Pictures) -> list[str]:
 
 
 def samples(
-    model: Family, pictures: Pictures, kinds: list[str], most: int, options: Options | None, report: Report
+    model: Family, pictures: Pictures, kinds: list[str], most: int, options: Options | None, stages: Stages
 ) -> dict[str, Any]:
-    """The figures of each kind: retrieval, distance, memorised (of the same drawn pictures), bpd."""
+    """The figures of each kind: retrieval, distance, memorised (of the same drawn pictures), bpd; each with a
+    `reading`, a sentence on whether it is good. `stages` gives what each stage reports to, by its name."""
     figures: dict[str, Any] = {}
     if "retrieval" in kinds:
-        figures |= retrieval(model, pictures, most, options, report)
+        figures |= retrieval(model, pictures, most, options, stages)
     if {"distance", "memorised"} & set(kinds):
-        made = draw_like(model, pictures.split(False), most, options, report)
-        figures["distance"] = distances(model, made, pictures) if "distance" in kinds else None
+        made = draw_like(model, pictures.split(False), most, options, stages("drawing"))
+        figures["distance"] = distances(model, made, pictures, stages(REAL)) if "distance" in kinds else None
         figures["memorised"] = memorised(made, pictures) if "memorised" in kinds else None
     if "bpd" in kinds:  # some ten seconds a small picture on two cores
-        figures["bpd"] = bits(model, pictures, min(most, MOST_BITS), report=report)
+        figures["bpd"] = bits(model, pictures, min(most, MOST_BITS), report=stages("likelihood"))
     return {name: value for name, value in figures.items() if value is not None}
 
 
 def retrieval(
-    model: Family, pictures: Pictures, most: int, options: Options | None, report: Report = lambda done, total: None
+    model: Family, pictures: Pictures, most: int, options: Options | None, stages: Stages = lambda name: _silent
 ) -> dict[str, Any]:
     """Concept retrieval of drawn pictures for held-out and for trained (concept, style) pairs, at most `most` of each,
     beside the real pictures' own score (the ceiling) and chance; `strict` compares with other drawings only."""
@@ -73,7 +80,8 @@ def retrieval(
     if len({e.style for e in entries}) < 2:
         raise InputError("concept retrieval needs a set where concepts are drawn in several styles (examples/emoji)")
     net = extractor(model.device)
-    real = real_features(net, pictures)
+    real = real_features(net, pictures, report=stages(REAL))
+    report = stages("drawing")
     row_of = {id(entry): row for row, entry in enumerate(pictures.entries)}
     rows = torch.tensor([row_of[id(entry)] for entry in entries])
     gallery = build_gallery(real[rows], [e.concept for e in entries], [e.style for e in entries])
@@ -90,14 +98,20 @@ def retrieval(
         done += len(chosen)
         made = features_of(net, drawn)
         ceiling = real[torch.tensor([row_of[id(entry)] for entry in chosen])]
+        found, best = (summary(ranks(gallery, features, concepts, styles)) for features in (made, ceiling))
         out[name] = {
-            "drawn": summary(ranks(gallery, made, concepts, styles)),
-            "ceiling": summary(ranks(gallery, ceiling, concepts, styles)),
+            "reading": readings.retrieval(found, best, out["chance_top1"]),
+            "drawn": found,
+            "ceiling": best,
             "by_style": by_style(ranks(gallery, made, concepts, styles), styles),
             "strict": summary(ranks(gallery, made, concepts, styles, strict=True)),
             "strict_ceiling": summary(ranks(gallery, ceiling, concepts, styles, strict=True)),
         }
     return out
+
+
+def _silent(done: int, total: int) -> None:
+    """Report nothing."""
 
 
 def _report(report: Report, before: int, total: int, count: int, of: int) -> None:

@@ -13,6 +13,7 @@ from genctl.draws import generator
 from genctl.errors import InputError
 from genctl.families.base import Family, Request
 from genctl.families.conditions.captions import prompt_of
+from genctl.metrics import readings
 from genctl.metrics.distance import frechet, kid, precision_recall
 from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
 from genctl.options import Options
@@ -40,18 +41,20 @@ def draw_like(model: Family, pictures: Pictures, count: int, options: Options | 
     return draw(model, [prompt_of(model, entry) for entry in entries], options, report)
 
 
-def distances(model: Family, made: Tensor, pictures: Pictures) -> dict[str, Any]:
+def distances(
+    model: Family, made: Tensor, pictures: Pictures, report: Report = lambda done, total: None
+) -> dict[str, Any]:
     """Frechet and kernel distance (x 1000) of samples to the training pictures, with precision and recall; `floor` has
     what the held-out pictures score against them, as many as there are. Under the name of the extractor: no figure is
     comparable with Inception's."""
     net = extractor(model.device)
-    every = real_features(net, pictures)  # of both parts: retrieval needs them too, and they are cached
+    every = real_features(net, pictures, report=report)  # of both parts: retrieval needs them too, and they are cached
     held_out = torch.tensor([entry.held_out for entry in pictures.entries])
     real, held = every[~held_out], every[held_out]
     figures: dict[str, Any] = {"extractor": EXTRACTOR} | _against(features_of(net, made), real)
     if len(held) > 3:  # as many as there are samples, where there are: a Frechet distance falls with the count
         figures["floor"] = _against(held[: len(made)], real)
-    return figures
+    return figures | {"reading": readings.distance(figures)}
 
 
 def _against(features: Tensor, real: Tensor) -> dict[str, float]:
@@ -74,7 +77,7 @@ def memorised(made: Tensor, pictures: Pictures) -> dict[str, Any]:
     figures: dict[str, Any] = _copies(made, training) | {"criterion": "d1 / d2 < 1/3, pixels"}
     if len(held):
         figures["held_out"] = _copies(held.pixels.float() / 127.5 - 1, training)
-    return figures
+    return figures | {"reading": readings.memorised(figures)}
 
 
 def _copies(made: Tensor, training: Pictures) -> dict[str, float]:
