@@ -31,6 +31,9 @@ from genctl.sizes import Size
 from genctl.text import lenient, shown
 
 Fit = Literal["crop", "pad"]
+REMARKS = {  # of single pictures, by a word in them, and what is said of all together
+    "profile": "whose colour profile is ignored", "frames": "of several frames, of which the first is used",
+}  # fmt: skip
 MOST_JITTER = 1024  # pixels; each batch is padded by so many on all sides
 MOST_SAID = 20  # pictures that are left out, each in a line of its own
 MOST_ATTRIBUTION = 1 << 16  # bytes
@@ -105,7 +108,7 @@ def load(
     hashes = [_sha256(entry.file) for entry in entries]
     content = hashlib.sha256(b"".join(hashes)).hexdigest()
 
-    key = [2, content, size.plain, config.fit, heic_ready()]
+    key = [3, content, size.plain, config.fit, heic_ready()]
     made = cache.cached("pictures", key, lambda: _decode_all(entries, size, config.fit, (inside, folder)))
     why: list[str] = json.loads(bytes(made["why"].tolist()))
     wrong = [(entry, line) for entry, line in zip(entries, why, strict=True) if line]
@@ -115,6 +118,10 @@ def load(
     if len(bad) > MOST_SAID:
         report(f"left out: {len(bad) - MOST_SAID:,} more that cannot be read")
     notes = [f"{len(bad):,} that cannot be read ({shown(wrong[0][0].file.relative_to(inside))})"] if bad else []
+    remarks: list[list[str]] = json.loads(bytes(made["remarks"].tolist()))
+    for word, what in REMARKS.items():
+        with_it = [entry for entry, lines in zip(entries, remarks, strict=True) if any(word in line for line in lines)]
+        notes += [f"{len(with_it):,} {what} ({shown(with_it[0].file.relative_to(inside))})"] if with_it else []
     kept = [entry for entry, line in zip(entries, why, strict=True) if not line]
     if bad:
         content = hashlib.sha256(b"".join(sha for sha, line in zip(hashes, why, strict=True) if not line)).hexdigest()
@@ -127,16 +134,23 @@ def load(
 
 
 def _decode_all(entries: list[Entry], size: Size, how: Fit, places: tuple[Path, Path]) -> dict[str, Tensor]:
-    """pixels [N, 3, H, W] of what can be read; why: JSON of what is wrong with each entry or "", as bytes."""
+    """pixels [N, 3, H, W] of what can be read; as bytes of JSON why: what is wrong with each entry or "", remarks: what
+    was said of each."""
+    remarks: list[list[str]] = [[] for _ in entries]
     with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:
-        rows = list(pool.map(lambda entry: _decode(entry.file, size, how), entries))
+        rows = list(pool.map(lambda entry, said: _decode(entry.file, size, how, said), entries, remarks))
     why = [row if isinstance(row, str) else "" for row in rows]
     bad = [_left_out(entry, line) for entry, line in zip(entries, why, strict=True) if line]
     if len(bad) > len(rows) / 2:
         many = f"{shown(places[1])}: {len(bad)} of {len(rows)} pictures cannot be read"
         raise InputError(f"{many}, the first: {_named(bad[0], *places)}")
-    written = torch.frombuffer(bytearray(json.dumps(why).encode()), dtype=torch.uint8)
-    return {"pixels": torch.stack([row for row in rows if isinstance(row, Tensor)]), "why": written}
+    pixels = torch.stack([row for row in rows if isinstance(row, Tensor)])
+    return {"pixels": pixels, "why": _as_bytes(why), "remarks": _as_bytes(remarks)}
+
+
+def _as_bytes(value: Any) -> Tensor:
+    """A value's JSON as a tensor of bytes."""
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
 
 
 def _named(line: str, inside: Path, folder: Path) -> str:
@@ -178,10 +192,10 @@ def _sha256(path: Path) -> bytes:
         return hashlib.sha256().digest()
 
 
-def _decode(path: Path, size: Size, how: Fit) -> Tensor | str:
-    """uint8 [3, H, W], or what is wrong with the file."""
+def _decode(path: Path, size: Size, how: Fit, remarks: list[str]) -> Tensor | str:
+    """uint8 [3, H, W], or what is wrong with the file; `remarks` gets what is to be said of it."""
     try:
-        return to_tensor(fit(read_picture(read_file(path), str(path)), size, how))
+        return to_tensor(fit(read_picture(read_file(path), str(path), remarks.append), size, how))
     except InputError as error:
         return str(error).removeprefix(f"{path}: ")
 

@@ -58,7 +58,7 @@ class Optimal(PixelFlow):
         return self.place
 
     def rows(self, prompt: str) -> Tensor:
-        """Which pictures a prompt describes: those of that class, caption or tag, or any of them with the style; with no
+        """Which pictures a prompt describes: those of that class, caption or tag, or any with the style; with no
         prompt all. Raises UsageError where there are none."""
         word = prompt.strip().lower()
         described = [

@@ -136,3 +136,15 @@ def test_several_frames_are_said() -> None:
         data = encoded(frames[0], form, save_all=True, append_images=frames[1:])
         assert near(read_picture(data, "a.gif", remarks.append).getpixel((1, 1)), (255, 0, 0), 8)
         assert remarks == ["a.gif: has several frames, of which the first is used"]
+
+
+def test_a_data_folder_says_what_it_does_with_odd_pictures(tmp_path: Path) -> None:
+    for index in range(3):
+        Image.new("RGB", (16, 16), RED).save(tmp_path / f"{index}.png")
+    Image.new("RGB", (16, 16), RED).save(tmp_path / "profile.png", icc_profile=b"nonsense")
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    for _ in range(2):  # the second time from the cache
+        summary = load(tmp_path, 16, DataConfig()).summary
+        assert "1 whose colour profile is ignored (profile.png)" in summary
+        assert "1 of several frames, of which the first is used (moving.gif)" in summary
