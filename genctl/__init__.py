@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from genctl.training.start import train
 
 
-def load(name: Any = "ldm", device: str = "auto") -> Model:
-    """A model ready for use, by its name (`genctl.models()`), path, run folder or hf://owner/repo.
+def load(name: Any = "ldm", device: str = "auto", trust: bool = False) -> Model:
+    """A model ready for use, by its name (`genctl.models()`), path, run folder or hf://owner/repo. One to `trust` may
+    name files elsewhere, or on the hub, as its codec.
 
     Raises ModelError for an unknown or damaged one, UsageError for a device that is not there.
     """
@@ -37,7 +38,7 @@ def load(name: Any = "ldm", device: str = "auto") -> Model:
     from genctl.model import Model
 
     name = str(name)
-    family = load_family(name, device_of(device))
+    family = load_family(name, device_of(device), trusted=trust)
     family.prepare()
     return Model(family, name)
 

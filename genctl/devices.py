@@ -7,6 +7,7 @@ from typing import Any
 
 from genctl.errors import UsageError, nearest
 
+MOST_THREADS = 1024
 KINDS = ("auto", "cpu", "cuda", "mps")
 
 
@@ -27,6 +28,16 @@ def device_of(name: str) -> Any:
     if kind != "cpu" and (device.index or 0) >= count:
         raise UsageError(f"--device {name}: this machine (or this build of torch) has {count} of that kind")
     return device
+
+
+def set_threads(count: int | None) -> None:
+    """Let torch use so many CPU threads, where a number is given. Raises UsageError for what no machine has."""
+    import torch
+
+    if count is not None:
+        if not 1 <= count <= MOST_THREADS:
+            raise UsageError(f"--threads {count}: wants 1 to {MOST_THREADS}")
+        torch.set_num_threads(count)
 
 
 def _mps() -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from genctl.errors import InputError, ModelError
+from genctl.text import shown
 from genctl.writing import write_whole
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Header]:
 
     header = read_header(path)
     try:
+        if shown(path) != str(path):  # the library opens names that are UTF-8 only
+            return unpack_tensors(path.read_bytes(), shown(path))
         return load_file(path), header
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: damaged safetensors file ({error})") from None

@@ -27,7 +27,7 @@ from genctl.errors import InputError, UsageError
 from genctl.families import walk
 from genctl.families.base import Family
 from genctl.media.names import FORMATS, format_of
-from genctl.media.pictures import fit, pad_to, to_float, to_image, to_tensor
+from genctl.media.pictures import fit, pad_to, refuse_large, to_float, to_image, to_tensor
 from genctl.media.sheet import compose, document_of, square
 from genctl.nets.lpips import psnr
 from genctl.seeds import MOST, MOST_SEED, fresh_seed
@@ -188,13 +188,14 @@ class Model:
     def encode(self, picture: Any, space: str | None = None, prompt: str = "", steps: int | None = None) -> Codes:
         """The code of a picture (a path or a Pillow picture); sides that the codec cannot take are padded with white,
         and noted. In the space "noise": the noise that draws it, of its middle in the model's proportions."""
-        pixels = to_float(to_tensor(as_picture(picture, _warn)))
+        image = as_picture(picture, _warn)
+        refuse_large(*image.size)
         info: dict[str, Any] = {"model": self.shown, "sha256": self.family.weights_sha256}
         info |= {"axes": "channels, height, width"}
         if self.space_of(space) == "code":
-            padded = pad_to(pixels, getattr(self.family, "factor", 8))
-            return Codes(self.family.encode(padded[None])[0].cpu(), info | {"pixels": list(pixels.shape[1:])})
-        fitted = to_float(to_tensor(fit(to_image(pixels), self.family.pixels)))[None]
+            padded = to_float(pad_to(to_tensor(image), getattr(self.family, "factor", 8)))
+            return Codes(self.family.encode(padded[None])[0].cpu(), info | {"pixels": [image.height, image.width]})
+        fitted = to_float(to_tensor(fit(image, self.family.pixels)))[None]
         noise = self.family.invert(fitted, prompt, steps)
         back = float(psnr(self.family.from_noise(noise, prompt, steps).cpu(), fitted)[0])
         said = {"space": "noise", "prompt": prompt, "steps": steps, "round_trip_db": round(back, 2)}
@@ -265,7 +266,7 @@ class Model:
         if space == "noise":
             fitted = torch.stack([to_float(to_tensor(fit(image, self.family.pixels))) for image in images])
             return walk.between_noises(self.family, fitted, frames, prompt, steps)
-        tensors = [pad_to(to_float(to_tensor(image)), getattr(self.family, "factor", 8)) for image in images]
+        tensors = [to_float(pad_to(to_tensor(image), getattr(self.family, "factor", 8))) for image in images]
         width, height = images[0].size
         return walk.between_pictures(self.family, torch.stack(tensors), frames)[:, :, :height, :width]
 

@@ -15,6 +15,7 @@ import dataclasses
 import math
 import numbers
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -130,7 +131,8 @@ def _span(option: Option, value: Any) -> Span | None:
 
 
 def _weighted(option: Option, value: Any) -> Weighted | None:
-    """`hat:0.5` -> ("hat", 0.5), the weight 1 where there is none; or pairs already."""
+    """`hat:0.5` -> ("hat", 0.5), the weight 1 where there is none; or pairs already. Two whole numbers on either side
+    of the colon are a ratio or a time of day, and text: `ratio 16:9`."""
     pairs: list[tuple[str, float]] = []
     for item in [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [None]:
         words: Any = item
@@ -138,7 +140,8 @@ def _weighted(option: Option, value: Any) -> Weighted | None:
         if isinstance(item, str):
             text, _, number = item.rpartition(":")
             try:
-                words, weight = (text, float(number)) if text else (item, 1.0)
+                said = bool(text) and not re.search(r"[0-9]:[0-9]+$", item)
+                words, weight = (text, float(number)) if said else (item, 1.0)
             except ValueError:
                 words, weight = item, 1.0
         elif isinstance(item, (list, tuple)) and len(item) == 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 
 from genctl.errors import UsageError
@@ -20,11 +21,12 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     try:
         for part in text.split(","):
-            low, _, high = part.strip().partition("-")
-            span = range(int(low), int(high or low) + 1)
+            match = re.fullmatch(r"\s*([0-9]{1,19})\s*(?:-\s*([0-9]{1,19})\s*)?", part, re.ASCII)
+            span = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
             if not span or span[-1] > MOST_SEED or len(seeds) + len(span) > MOST:
                 raise ValueError
             seeds += span
     except ValueError:
-        raise UsageError(f"--seeds {text}: wants numbers and ranges, for example 3,7,10-15") from None
+        wanted = f"numbers and ranges from 0 to {MOST_SEED}, for example 3,7,10-15; at most {MOST:,} of them"
+        raise UsageError(f"--seeds {text[:60]}: wants {wanted}") from None
     return seeds

@@ -54,6 +54,19 @@ def write_whole(path: Path, content: bytes | Callable[[IO[bytes]], None], replac
             temporary.unlink(missing_ok=True)
 
 
+def write_new(path: Path, content: bytes, force: bool = False) -> Path:
+    """Write a file whole under a name that is free, or with `force` in any case, and return its path: where another
+    process has taken the name meanwhile, a number is appended to it, so that no work is lost. Raises WorldError."""
+    candidate, number = path, 1
+    while True:
+        try:
+            write_whole(candidate, content, replace=force)
+            return candidate
+        except FileExistsError:
+            number += 1
+            candidate = path.with_stem(f"{path.stem}-{number}")
+
+
 def _claim(temporary: Path, path: Path) -> None:
     """Give a finished file its name. Raises FileExistsError where the name is taken."""
     try:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from genctl.cli import shared
-from genctl.cli.output import put_out
-from genctl.errors import InputError, ModelError, UsageError
+from genctl.cli.output import named, put_out
+from genctl.errors import GenctlError, InputError, ModelError, UsageError
 from genctl.families import registry
 from genctl.media import names
 
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from genctl.media.stream import Source
     from genctl.model import Model
 
 CODES = ".safetensors"
+MOST_SQUARE = 6144  # pixels of a side
 
 
 def encode(
@@ -32,8 +35,10 @@ def encode(
         typer.Option("--output", "-o", help="File, template ({i}; {prompt}: the picture's name), folder/ or -."),
     ] = None,
     force: shared.Force = False,
+    skip_existing: shared.SkipExisting = False,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Crop to this square first (default: the picture's own size).")
+        int | None,
+        typer.Option(min=1, max=MOST_SQUARE, help="Crop to this square first (else as large as it is)."),
     ] = None,
     space: Annotated[
         str | None, typer.Option(help="code (of the codec) or noise (the one that draws the picture; flows).")
@@ -41,14 +46,17 @@ def encode(
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="For noise: what the picture shows.")] = "",
     steps: Annotated[int | None, typer.Option(help="For noise: solver steps.", min=1, max=1000)] = None,
     device: shared.Device = "auto",
+    trust: shared.Trust = False,
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
     """Turn pictures into codes: genctl encode a.png -o a.safetensors."""
-    from genctl.media.stream import pictures_from
+    from genctl.media.stream import listed, pictures_from
     from genctl.media.write import refuse_terminal, write_stdout
 
     shared.one_stdout(output, as_json)
+    if skip_existing and (output in (None, "-") or force):
+        raise UsageError("--skip-existing needs -o FILE or -o folder/, for the same names again, and no -f")
     if space is not None:
         shared.one_of("--space", space, registry.SPACES)
     shared.require(model, "encode")
@@ -58,68 +66,105 @@ def encode(
         refuse_terminal()
     for source in pictures:
         shared.remark_left_out(source, quiet)
-    sources = list(pictures_from(pictures)) if output != "-" else pictures_from(pictures)
-    paths = _code_paths(output, sources, model, force) if isinstance(sources, list) else []
-    chosen: Model | None = None
-    together: list[bytes] = []
-    for index, (name, data) in enumerate(sources):
-        picture = _picture(data, name, size)
-        shared.remark_large(name, *picture.size)
-        chosen = chosen or shared.model_of(model, device, quiet)
-        document = _encode(chosen, picture, name, space, prompt, steps, quiet, context)
-        if output == "-":
-            write_stdout(document)
-        elif len(paths) == 1:  # one file may hold several documents, one after another
-            together.append(document)
-        else:
-            _write(paths[index], document, as_json)
-    if together:
-        _write(paths[0], b"".join(together), as_json)
+    work = Encoding(model, size, space, prompt, steps, device, trust, quiet, context)
+    if output == "-":
+        for name, data in pictures_from(pictures):
+            write_stdout(work.document(name, data))
+        return
+    sources = listed(pictures)
+    paths = _code_paths(output, sources, model, force or skip_existing)
+    if len(paths) < len(sources):  # one file may hold several documents, one after another
+        _write(paths[0], b"".join(work.document(source.name, source.load()) for source in sources), as_json, force)
+        return
+    _encode_each(work, sources, paths, force, skip_existing, as_json)
 
 
-def _code_paths(output: str | None, sources: list[tuple[str, bytes]], model: str, force: bool) -> list[Path]:
-    """One path a picture, or one for all."""
-    stems = [Path(name).stem if name[:5] != "stdin" else "codes" for name, _ in sources]
+def _encode_each(
+    work: Encoding, sources: list[Source], paths: list[Path], force: bool, skip_existing: bool, as_json: bool
+) -> None:
+    """A file a picture. Of several pictures a bad one is named and left out, and its error is what the command ends
+    with."""
+    bad: list[GenctlError] = []
+    there = [skip_existing and path.exists() for path in paths]
+    if any(there):
+        shared.remark(f"{sum(there)} of {len(there)} exist already, left as they are", work.quiet)
+    for source, path, exists in zip(sources, paths, there, strict=True):
+        if exists:
+            continue
+        try:
+            document = work.document(source.name, source.load())
+        except InputError as error:
+            if len(sources) == 1:
+                raise
+            bad.append(error)
+            shared.remark(f"genctl: left out: {error}")
+            continue
+        _write(path, document, as_json, force)
+    if bad:
+        raise InputError(f"{len(bad)} of {len(sources)} pictures were left out, the first: {bad[0]}")
+
+
+def _code_paths(output: str | None, sources: list[Source], model: str, force: bool) -> list[Path]:
+    """One path a picture, or one for all. Pictures of a folder keep their places below it; of two that would have one
+    name the second gets a number."""
+    inside = [source.inside.with_suffix(CODES) for source in sources]
     if output is None:
-        return names.unique([Path(stem + CODES) for stem in stems])
-    paths = [Path(names.fill(output, names.Result(i, i, stem, model))) for i, stem in enumerate(stems)]
+        return names.unique(inside)
+    if output == "":
+        raise UsageError("-o: empty; give a file name, a folder, or -")
+    results = [names.Result(i, i, path.stem, model) for i, path in enumerate(inside)]
+    filled = [Path(names.fill(output, result)) for result in results]
     if output.endswith("/") or Path(output).is_dir():
-        paths = list(names.unique_within(path / (stem + CODES) for path, stem in zip(paths, stems, strict=True)))
-    elif len(set(paths)) == 1:
-        paths = paths[:1]
-    names.refuse_collisions(output, paths, "a folder")
+        paths = names.unique_within(folder / path for folder, path in zip(filled, inside, strict=True))
+    else:
+        paths = filled[:1] if len(set(filled)) == 1 else names.unique_within(filled)
     for path in paths:
-        names.check_writable(path, force)
+        names.check_writable(path, force, names.SKIPS if len(paths) > 1 else "")
     return paths
 
 
-def _picture(data: bytes, name: str, size: int | None) -> Image:
-    from genctl.media.pictures import fit, read_picture
+@dataclass
+class Encoding:
+    """What one command encodes by; its model is loaded for the first picture that can be read."""
 
-    image = read_picture(data, name)
-    return fit(image, size) if size else image
+    name: str
+    size: int | None
+    space: str | None
+    prompt: str
+    steps: int | None
+    device: str
+    trust: bool
+    quiet: bool
+    context: typer.Context
+    model: Model | None = None
+
+    def document(self, name: str, data: bytes) -> bytes:
+        """One picture's document. Raises InputError for what is no picture."""
+        from genctl.media.pictures import fit, read_picture
+
+        picture = read_picture(data, name, lambda line: shared.remark(line, self.quiet))
+        picture = fit(picture, self.size) if self.size else picture
+        shared.remark_large(name, *picture.size)
+        self.model = self.model or shared.model_of(self.name, self.device, self.quiet, self.trust)
+        return self._encoded(self.model, picture, name)
+
+    def _encoded(self, model: Model, picture: Image, name: str) -> bytes:
+        """Says what a round trip through noise loses."""
+        if model.space_of(self.space) == "code":
+            shared.refuse_unused(self.context, "for codes (they are for --space noise)", "prompt", "steps")
+        elif picture.width * model.family.pixels.height != picture.height * model.family.pixels.width:
+            shared.remark(f"{name}: its middle alone, in the proportions that the model draws", self.quiet)
+        codes = model.encode(picture, self.space, self.prompt, self.steps)
+        if "round_trip_db" in codes.info:
+            lost = f"{codes.info['round_trip_db']:.1f} dB after the round trip to noise and back"
+            shared.remark(f"{name}: {lost}", self.quiet)
+        return codes.packed()
 
 
-def _encode(
-    model: Model, picture: Image, name: str, space: str | None, prompt: str, steps: int | None, quiet: bool,
-    context: typer.Context,
-) -> bytes:  # fmt: skip
-    """One picture's document. Says what a round trip through noise loses."""
-    if model.space_of(space) == "code":
-        shared.refuse_unused(context, "for codes (they are for --space noise)", "prompt", "steps")
-    elif picture.width * model.family.pixels.height != picture.height * model.family.pixels.width:
-        shared.remark(f"{name}: its middle alone, in the proportions that the model draws", quiet)
-    codes = model.encode(picture, space, prompt, steps)
-    if "round_trip_db" in codes.info:
-        shared.remark(f"{name}: {codes.info['round_trip_db']:.1f} dB after the round trip to noise and back", quiet)
-    return codes.packed()
+def _write(path: Path, data: bytes, as_json: bool, force: bool) -> None:
+    from genctl.writing import write_new
 
-
-def _write(path: Path, data: bytes, as_json: bool) -> None:
-    from genctl.writing import write_whole
-
-    write_whole(path, data)
-    shared.result(path, as_json)
+    shared.result(named(path, write_new(path, data, force)), as_json)
 
 
 def decode(
@@ -130,6 +175,7 @@ def decode(
     output: shared.Output = None,
     force: shared.Force = False,
     device: shared.Device = "auto",
+    trust: shared.Trust = False,
     as_json: shared.Json = False,
     no_metadata: shared.NoMetadata = False,
 ) -> None:
@@ -142,17 +188,26 @@ def decode(
     listed = documents if stream else list(documents)
     paths: list[Path] = []
     if isinstance(listed, list):
-        stem = "decoded" if codes == "-" else Path(codes).stem
-        results = [names.Result(i, i, stem, str(info.get("model", ""))) for i, (_, info) in enumerate(listed)]
-        paths = names.plan(output or f"{stem}{'-{i}' if len(listed) > 1 else ''}.png", results, force)
+        paths = _picture_paths(
+            output, "decoded" if codes == "-" else Path(codes).stem, [info for _, info in listed], force
+        )
     models: dict[str, Model] = {}
     for index, (tensor, info) in enumerate(listed):
         shared.remark_large(codes, *reversed(info.get("pixels") or (0, 0)))
-        decoder = _decoder(model or str(info.get("model", "")), info, models, device, given=model is not None)
+        decoder = _decoder(model or str(info.get("model", "")), info, models, device, trust, given=model is not None)
         picture = decoder.decode(Codes(tensor, info), codes)
-        put_out(picture, paths[index] if paths else None, None if no_metadata else picture.document)
-        if paths:
-            shared.result(paths[index], as_json, {"i": index} | picture.document)
+        said = None if no_metadata else picture.document
+        path = put_out(picture, paths[index] if paths else None, said, force)
+        if path is not None:
+            shared.result(path, as_json, {"i": index} | picture.document)
+
+
+def _picture_paths(output: str | None, stem: str, infos: list[dict[str, Any]], force: bool) -> list[Path]:
+    """One path a document: without any output the codes' own name, and where there is such a picture a number."""
+    if output is None:
+        return names.unique(Path(f"{stem}-{i}.png" if len(infos) > 1 else f"{stem}.png") for i in range(len(infos)))
+    results = [names.Result(i, i, stem, str(info.get("model", ""))) for i, info in enumerate(infos)]
+    return names.plan(output, results, force)
 
 
 def _documents(source: str) -> Iterator[tuple[Tensor, dict[str, Any]]]:
@@ -163,7 +218,7 @@ def _documents(source: str) -> Iterator[tuple[Tensor, dict[str, Any]]]:
         yield read_codes(data, name)
 
 
-def _decoder(name: str, info: dict[str, Any], models: dict[str, Model], device: str, given: bool) -> Model:
+def _decoder(name: str, info: dict[str, Any], models: dict[str, Model], device: str, trust: bool, given: bool) -> Model:
     """The model that decodes; it must be the one that encoded, unless another was named on the command line."""
     if name not in models:
         if not name:
@@ -171,7 +226,7 @@ def _decoder(name: str, info: dict[str, Any], models: dict[str, Model], device: 
         if not given and (shared.hub.path_like(name) or ":" in name):
             raise InputError(f"these codes name the model {name!r}; give it with --model if you trust it")
         shared.require(name, "decode")
-        models[name] = shared.model_of(name, device)
+        models[name] = shared.model_of(name, device, trust=trust)
     model = models[name]
     if not given and info.get("sha256") not in (None, model.family.weights_sha256):
         raise ModelError(

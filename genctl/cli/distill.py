@@ -7,10 +7,11 @@ from typing import Annotated, get_args
 
 import typer
 
-from genctl.cli import shared
+from genctl.cli import say, shared
 from genctl.cli.jobs import prompts_of
 from genctl.cli.progress import Progress, TrainingDisplay
 from genctl.cli.train import NONE, SamplePrompts, laid_over, texts_of
+from genctl.devices import MOST_THREADS
 from genctl.families import registry
 from genctl.families.distill.settings import Method, asked_of, checked
 from genctl.seeds import MOST_SEED
@@ -53,9 +54,10 @@ def distill(
         typer.Option("--set", help="Override a setting: distill.stages=6 (repeatable)."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.", min=0, max=MOST_SEED)] = 0,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, max=MOST_THREADS)] = None,
     override: Annotated[bool, typer.Option("--override", help="Resume although settings or data changed.")] = False,
     device: shared.Device = "auto",
+    trust: shared.Trust = False,
     progress: Progress = "auto",
     quiet: shared.Quiet = False,
 ) -> None:
@@ -72,8 +74,8 @@ def distill(
         made = distill(
             model, steps, output, method=method, data=data, prompts=asked, pairs=pairs, init=init, preset=preset,
             minutes=minutes, updates=updates, settings=laid_over(sets), seed=seed, threads=threads, override=override,
-            device=device, sample_prompts=texts_of(sample_prompts), report=display.show,
+            device=device, trust=trust, sample_prompts=texts_of(sample_prompts), report=display.show,
             remark=lambda line: shared.remark(line, quiet),
         )  # fmt: skip
     shared.remark_others(model, quiet)
-    print(made)
+    say.path(made)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from genctl.asked import build
-from genctl.cli import flags, shared
+from genctl.cli import flags, say, shared
 from genctl.cli.progress import Display, Progress
 from genctl.errors import UsageError
 from genctl.options import Options
@@ -31,6 +30,7 @@ def evaluate(
     bpd: Annotated[bool, typer.Option("--bpd", help="Bits a dimension of at most 64 held-out pictures (rf).")] = False,
     most: Annotated[int, typer.Option("--most", help="At most so many pictures of each kind.", min=1)] = 400,
     device: shared.Device = "auto",
+    trust: shared.Trust = False,
     as_json: shared.Json = False,
     progress: Progress = "auto",
     quiet: shared.Quiet = False,
@@ -51,26 +51,26 @@ def evaluate(
     given = {name: values[0] for name, values in asked.items()}
     made = build(model, document, given)[1] if "sample" in document["can"] else None
     with Display(progress, quiet) as display:
-        figures = _measure(model, data, kinds, most, made, device, quiet, display)
+        figures = _measure(model, data, kinds, most, made, device, quiet, trust, display)
     document = {"model": model, "sha256": figures.pop("sha256")} | figures
     if as_json:
-        print(json.dumps(document, ensure_ascii=False))
+        say.document(document)
         return
     from genctl.cli.models import _lines
 
     for line in _lines(document):
-        print(line)
+        say.line(line)
 
 
 def _measure(
     name: str, folder: Path, kinds: list[str], most: int, options: Options | None, device: str, quiet: bool,
-    display: Display,
+    trust: bool, display: Display,
 ) -> dict[str, Any]:  # fmt: skip
     from genctl.config import build
     from genctl.data.pictures import DataConfig, load
     from genctl.metrics import evaluate
 
-    family = shared.load(name, device, quiet)
+    family = shared.load(name, device, quiet, trust)
     recorded = family.info.get("data", {})
     settings = build(DataConfig, recorded.get("settings", {}))  # the same split and crop as in training
     pictures = load(folder, family.pixels, settings, lambda line: shared.remark(f"genctl: {line}", quiet))

@@ -10,7 +10,7 @@ import typer
 
 from genctl.asked import build
 from genctl.cli import flags, shared
-from genctl.cli.output import put_out
+from genctl.cli.output import named, put_out
 from genctl.errors import InputError, UsageError
 from genctl.families import registry
 from genctl.media import names
@@ -51,6 +51,7 @@ def interpolate(
     output: shared.Output = None,
     force: shared.Force = False,
     device: shared.Device = "auto",
+    trust: shared.Trust = False,
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
     no_metadata: shared.NoMetadata = False,
@@ -89,7 +90,7 @@ def interpolate(
     paths = _paths(out, frames, size, force)
     if images:
         shared.remark_large(pictures[0], *size)
-    chosen = shared.model_of(name, device, quiet)
+    chosen = shared.model_of(name, device, quiet, trust)
     if images and chosen.space_of(space) == "code":
         shared.refuse_unused(context, "between the codes of pictures", "steps", "prompt")
     elif not images:
@@ -97,7 +98,7 @@ def interpolate(
     ends_of: dict[str, Any] = {"prompts": texts or None, "seeds": numbers or None, "prompt": prompt, "seed": seed}
     drawn = chosen.interpolate(*images, frames=frames, space=space, **ends_of, **given)
     document = None if no_metadata else drawn[0].document
-    _put_out(drawn, paths, milliseconds, document, as_json)
+    _put_out(drawn, paths, milliseconds, document, as_json, force)
 
 
 def _remark(model: Model, given: dict[str, Any], texts: list[str], quiet: bool) -> None:
@@ -161,22 +162,22 @@ def _read(sources: list[str], remark: Callable[[str], None]) -> list[Image]:
 
 
 def _put_out(
-    drawn: Pictures, paths: list[Path], milliseconds: int, document: dict[str, Any] | None, as_json: bool
+    drawn: Pictures, paths: list[Path], milliseconds: int, document: dict[str, Any] | None, as_json: bool, force: bool
 ) -> None:
     """A strip, an animation, a folder of frames or a stream."""
     from genctl.media import write
     from genctl.media.sheet import Layout, compose
-    from genctl.writing import write_whole
+    from genctl.writing import write_new
 
     if len(paths) != 1:
         for index, picture in enumerate(drawn):
-            put_out(picture, paths[index] if paths else None, document)
-            if paths:
-                shared.result(paths[index], as_json, {"i": index} | picture.document)
+            path = put_out(picture, paths[index] if paths else None, document, force)
+            if path is not None:
+                shared.result(path, as_json, {"i": index} | picture.document)
         return
     form = names.format_of(paths[0])
     if form in ANIMATED:
-        write_whole(paths[0], write.encode_animation([*drawn], form, milliseconds, document))
+        made = write_new(paths[0], write.encode_animation([*drawn], form, milliseconds, document), force)
     else:
-        write.write_picture(paths[0], compose([*drawn], Layout(len(drawn), 1)), document)
-    shared.result(paths[0], as_json, drawn[0].document)
+        made = write.write_picture(paths[0], compose([*drawn], Layout(len(drawn), 1)), document, force)
+    shared.result(named(paths[0], made), as_json, drawn[0].document)

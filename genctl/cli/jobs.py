@@ -3,6 +3,7 @@ what made an earlier picture."""
 
 from __future__ import annotations
 
+import io
 import itertools
 import sys
 from collections import Counter
@@ -131,7 +132,7 @@ def _open_lines(source: str) -> Iterator[tuple[int, str]]:
         raise UsageError("-: there is no stdin")
     if sys.stdin.isatty():
         shared.remark("genctl: a prompt a line; end with Ctrl-D")
-    return Lines(sys.stdin.buffer, "stdin")
+    return Lines(getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode()), "stdin")
 
 
 def prompts_of(source: str) -> list[str]:

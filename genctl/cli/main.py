@@ -13,8 +13,9 @@ import typer
 
 from genctl import __version__
 from genctl.asked import every_option, keywords
-from genctl.cli import codes, distill, evaluate, flags, interpolate, models, plot, sample, train
+from genctl.cli import codes, distill, evaluate, flags, interpolate, models, plot, sample, say, train
 from genctl.errors import GenctlError, PipeClosedError, out_of_memory
+from genctl.text import cut
 
 
 def version(value: bool) -> None:
@@ -72,9 +73,9 @@ def execute(arguments: list[str]) -> int:
     try:
         result = command_line(arguments).main(arguments, prog_name="genctl", standalone_mode=False)
         code = result if isinstance(result, int) else 0
-        return say("interrupted", 130) if code == 130 else code  # Typer turns Ctrl-C into this code
+        return ended("interrupted", 130) if code == 130 else code  # Typer turns Ctrl-C into this code
     except KeyboardInterrupt:
-        return say("interrupted", 130)
+        return ended("interrupted", 130)
     except SystemExit as error:  # Typer's way with a pipe that closed while it printed
         return 0 if error.code == 1 else int(error.code or 0)
     except PipeClosedError:
@@ -102,19 +103,19 @@ def command_line(arguments: list[str]) -> Any:
 def explain(error: Exception) -> int:
     """Print an error as one line and return its exit code."""
     if isinstance(error, GenctlError):
-        return say(str(error), error.exit_code)
+        return ended(str(error), error.exit_code)
     if hasattr(error, "exit_code"):  # Typer's own, whose classes have moved between its versions
         if not hasattr(error, "format_message"):
             return int(error.exit_code)  # Exit, after --help or --version
         message = " ".join(error.format_message().split()) + hint(error)
-        return say(message[:1].lower() + message[1:].rstrip("."), 2) if message else 2
+        return ended(message[:1].lower() + message[1:].rstrip("."), 2) if message else 2
     if type(error).__name__ == "Abort":
         return 130
     if out_of_memory(error):
-        return say(f"out of memory ({str(error)[:120]}); try a smaller --batch, -n, or --set train.batch=...", 5)
+        return ended(f"out of memory ({str(error)[:120]}); try a smaller --batch, -n, or --set train.batch=...", 5)
     if isinstance(error, OSError):
-        return say(f"{error.filename or 'system'}: {error.strerror or error}", 5)
-    return say(f"a fault of genctl: {type(error).__name__}: {str(error)[:200]}; --debug shows where", 1)
+        return ended(f"{error.filename or 'system'}: {error.strerror or error}", 5)
+    return ended(f"a fault of genctl: {type(error).__name__}: {str(error)[:200]}; --debug shows where", 1)
 
 
 def hint(error: Any) -> str:
@@ -126,13 +127,15 @@ def hint(error: Any) -> str:
     return f"; here {known.flags[0]}" if known and known.flags[0] != name else ""
 
 
-def say(message: str, code: int) -> int:
-    print(f"genctl: {message}", file=sys.stderr)
+def ended(message: str, code: int) -> int:
+    """One line on stderr, and the exit code."""
+    say.note(cut(f"genctl: {' '.join(message.split())}"))
     return code
 
 
 def run() -> None:
     """The process's whole work. Leaves without the interpreter's slow farewell once everything is flushed."""
+    say.open_streams()
     code = execute(sys.argv[1:])
     try:
         sys.stdout.flush()

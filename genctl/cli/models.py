@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from genctl import hub
-from genctl.cli import shared
+from genctl.cli import say, shared
 from genctl.describe import describe
 from genctl.errors import GenctlError, InputError
 from genctl.families import registry
@@ -27,10 +27,10 @@ def models(as_json: shared.Json = False) -> None:
             rows.append({"name": name, "problem": str(error)})
     if as_json:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
+            say.document(row)
         return
     for line in _table(rows):
-        print(line)
+        say.line(line)
 
 
 def _row(name: str, path: Path) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def info(
     failed: GenctlError | None = None
     for number, target in enumerate(every):
         try:
-            document = describe(target)
+            document = describe(target, shared.remark)
         except GenctlError as error:
             if len(every) == 1:
                 raise
@@ -86,10 +86,11 @@ def info(
         if "family" in document:
             shared.remark_others(target)
         if as_json:
-            print(json.dumps(({"path": target} if len(every) > 1 else {}) | document, ensure_ascii=False))
+            say.document(({"path": target} if len(every) > 1 else {}) | document)
             continue
         if len(every) > 1:
-            print(f"{chr(10) * (number > 0)}{shared.printable(target)}")
+            say.line("") if number else None
+            say.line(target)
         _print(document)
     if failed:
         raise type(failed)(f"some files could not be read, the first: {failed}")
@@ -115,7 +116,7 @@ def _print(document: dict[str, Any]) -> None:
         some = ", ".join(map(repr, prompts[:: len(prompts) // SHOWN][:SHOWN]))
         document = document | {"prompts": f"{len(prompts):,} (--json has all), such as {some}"}
     for line in _lines(document):
-        print(shared.printable(line))
+        say.line(line)
 
 
 def _lines(document: Any, indent: str = "") -> list[str]:

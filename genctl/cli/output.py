@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genctl.asked import Job, size_of
-from genctl.cli import shared
+from genctl.cli import say, shared
 from genctl.cli.jobs import Documents, Plan
 from genctl.cli.progress import Display
 from genctl.errors import UsageError
@@ -46,9 +44,10 @@ class Session:
 
     def __init__(
         self, out: Output, batch: int, device: str, data: Path | None, preview: bool, progress: str,
-        documents: Documents,
+        documents: Documents, trust: bool = False,
     ) -> None:  # fmt: skip
         self.out, self.batch, self.device, self.data, self.preview = out, batch, device, data, preview
+        self.trust = trust
         self.documents, self.display = documents, Display(progress, out.quiet)
         self.families: dict[str, Family] = {}
         self.said: set[str] = set()
@@ -142,7 +141,7 @@ class Session:
             if self.data is not None:
                 self.families[name] = shared.load_untrained(name, self.data, self.device, self.out.quiet)
             else:
-                self.families[name] = shared.load(name, self.device, self.out.quiet)
+                self.families[name] = shared.load(name, self.device, self.out.quiet, self.trust)
         if self.announced:
             shared.remark(self.announced, self.out.quiet)
             self.announced = ""
@@ -191,10 +190,10 @@ class Session:
         self._put(image, self.paths[0] if self.paths else None, document)
 
     def _put(self, image: Image, path: Path | None, document: dict[str, Any]) -> None:
-        put_out(image, path, document if self.out.metadata else None)
-        if path is not None:
-            self.written.add(path)
-            self._result_line(path, document)
+        made = put_out(image, path, document if self.out.metadata else None, self.out.force)
+        if made is not None:
+            self.written.add(made)
+            self._result_line(made, document)
 
     def _result_line(self, path: Path, facts: dict[str, Any]) -> None:
         shared.result(path, self.out.as_json, facts)
@@ -214,9 +213,9 @@ class Session:
     # a process that stays --------------------------------------------------------------------------------------------
     def failed(self, number: int, error: Exception) -> None:
         """Say that a line could not be drawn: on stderr, and with --json on stdout as well."""
-        print(f"genctl: {error}", file=sys.stderr, flush=True)
+        say.note(f"genctl: {error}")
         if self.out.as_json:
-            print(json.dumps({"line": number, "error": str(error)}, ensure_ascii=False), flush=True)
+            say.document({"line": number, "error": str(error)})
 
     @contextmanager
     def whole_pictures(self) -> Iterator[None]:
@@ -240,11 +239,18 @@ def _own(made: dict[str, Any], index: int) -> dict[str, Any]:
     return made | rows[index] if index < len(rows) else made
 
 
-def put_out(image: Image, path: Path | None, document: dict[str, Any] | None) -> None:
-    """One picture to its file, or as PNG to stdout."""
+def put_out(image: Image, path: Path | None, document: dict[str, Any] | None, force: bool) -> Path | None:
+    """One picture to its file, whose path is returned, or as PNG to stdout."""
     from genctl.media import write
 
-    if path is None:
-        write.write_stdout(write.encode_picture(image, "png", document))
-    else:
-        write.write_picture(path, image, document)
+    if path is not None:
+        return named(path, write.write_picture(path, image, document, force))
+    write.write_stdout(write.encode_picture(image, "png", document))
+    return None
+
+
+def named(wanted: Path, made: Path) -> Path:
+    """Where a file is; said where it is not where it was wanted."""
+    if made != wanted:
+        shared.remark(f"genctl: {wanted} was written by another process meanwhile; this is {made}")
+    return made

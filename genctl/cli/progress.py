@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from genctl.cli import say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,6 +38,8 @@ class Display:
         shared.one_of("--progress", mode, ("auto", "json", "none"))
         self.json = mode == "json"
         self.terminal = mode == "auto" and not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self.lines = mode == "auto" and not quiet and not self.terminal
+        self.spoken = time.monotonic()
         self.bar: Any = None
         self.task: Any = None
         self.shown = 0  # lines of the last preview, to draw the next one over
@@ -44,9 +47,12 @@ class Display:
     def event(self, stage: str, step: int, of: int | None, **facts: Any) -> None:
         if self.json:
             row = {"event": "progress", "stage": stage, "step": step, "of": of} | facts
-            print(json.dumps(row, ensure_ascii=False), file=sys.stderr, flush=True)
+            say.document(row, sys.stderr)
         elif self.terminal and stage != "step":
             self._advance(step, of)
+        elif self.lines and stage != "step" and time.monotonic() - self.spoken > LINE_SECONDS:
+            self.spoken = time.monotonic()
+            say.note(f"{stage}: {step} of {of}" if of else f"{stage}: {step}")
 
     def _advance(self, step: int, of: int | None) -> None:
         if self.bar is None and of is not None and of > LEAST:
@@ -170,4 +176,4 @@ class TrainingDisplay(Display):
         if self.bar is not None:
             self.bar.console.print(line, highlight=False, markup=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            say.note(line)

@@ -35,9 +35,7 @@ def sample(
     height: Annotated[int | None, typer.Option("--height", "-H", help="See --size.", min=1, hidden=True)] = None,
     output: shared.Output = None,
     force: shared.Force = False,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave out pictures whose file is there: a stopped batch goes on.")
-    ] = False,
+    skip_existing: shared.SkipExisting = False,
     prompts: Annotated[
         str | None,
         typer.Option(help="File, or - (each line is drawn as it comes): a prompt or JSON with any option, a line."),
@@ -48,6 +46,7 @@ def sample(
     data: Annotated[Path | None, typer.Option(help=f"Pictures of --model {', '.join(registry.untrained())}.")] = None,
     batch: Annotated[int, typer.Option(help="Drawn at once: speed and memory, not what is drawn.", min=1)] = 8,
     device: shared.Device = "auto",
+    trust: shared.Trust = False,
     as_json: shared.Json = False,
     progress: Progress = "auto",
     quiet: shared.Quiet = False,
@@ -77,7 +76,7 @@ def sample(
     models = {"model": [name.strip() for name in model.split(",")]} if "model" in given or like is None else {}
     documents = Documents()
     out = Output(output, force, skip_existing, grid, as_json, not no_metadata, quiet)
-    with Session(out, batch, device, data, preview, progress, documents) as session:
+    with Session(out, batch, device, data, preview, progress, documents, trust) as session:
         if prompts == "-" and not grid:
             _stay(session, models | asked, first, count, seed is None)
             return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genctl import config, hub
+from genctl.cli import say
 from genctl.devices import device_of
-from genctl.errors import ModelError, PipeClosedError, UsageError, nearest
+from genctl.errors import ModelError, UsageError, nearest
 from genctl.families import registry
 
 if TYPE_CHECKING:
@@ -37,6 +36,13 @@ Output = Annotated[
     str | None, typer.Option("--output", "-o", help="File, template ({i} {seed} {prompt}), folder/ or -.")
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Follow what model files name elsewhere (an address, a path) as their codec."),
+]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave out what is there already: a stopped batch goes on.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document a line on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
@@ -132,32 +138,26 @@ def load_untrained(name: str, folder: Path, device: str, quiet: bool) -> Family:
     return cls(made, pictures.split(False), device_of(device))
 
 
-def load(name: str, device: str, quiet: bool = False) -> Family:
-    """The model, ready for inference on `device`."""
+def load(name: str, device: str, quiet: bool = False, trust: bool = False) -> Family:
+    """The model, ready for inference on `device`; see hub.resolve_part for `trust`."""
     from genctl.families.saved import load as load_family
 
-    model = load_family(name, device_of(device))
+    model = load_family(name, device_of(device), trusted=trust)
     model.prepare()
     remark_others(name, quiet)
     return model
 
 
-def model_of(name: str, device: str, quiet: bool = False) -> Loaded:
+def model_of(name: str, device: str, quiet: bool = False, trust: bool = False) -> Loaded:
     """As `load`, with the Python face around it."""
     from genctl.model import Model as Face
 
-    return Face(load(name, device, quiet), name)
-
-
-def printable(text: str) -> str:
-    """Text of a file, without the escapes that a terminal would obey."""
-    return "".join(mark if mark.isprintable() else "?" for mark in text)
+    return Face(load(name, device, quiet, trust), name)
 
 
 def remark(text: str, quiet: bool = False) -> None:
     """A line on stderr."""
-    if not quiet:
-        print(text, file=sys.stderr)
+    say.note(text, quiet)
 
 
 def remark_large(name: str, width: int, height: int) -> None:
@@ -188,7 +188,7 @@ def result(path: Path | str, as_json: bool, facts: Mapping[str, Any] | None = No
     """Say on stdout what was made: the file's path, or with --json one document that says all of it (a flow's path from
     noise to data as `diffusion_path`)."""
     renamed = {"diffusion_path" if key == "path" else key: value for key, value in (facts or {}).items()}
-    try:
-        print(json.dumps({"path": str(path)} | renamed, ensure_ascii=False) if as_json else path, flush=True)
-    except BrokenPipeError:
-        raise PipeClosedError from None
+    if as_json:
+        say.document({"path": str(path)} | renamed)
+    else:
+        say.path(path)

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from genctl import config
-from genctl.cli import shared
+from genctl.cli import say, shared
 from genctl.cli.jobs import prompts_of
 from genctl.cli.progress import Progress, TrainingDisplay
+from genctl.devices import MOST_THREADS
 from genctl.errors import InputError, UsageError
 from genctl.families import registry
 from genctl.seeds import MOST_SEED
@@ -50,7 +51,7 @@ def train(
         list[str] | None, typer.Option("--set", help="Override a setting: train.batch=32 (repeatable).")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.", min=0, max=MOST_SEED)] = 0,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, max=MOST_THREADS)] = None,
     override: Annotated[bool, typer.Option("--override", help="Resume although settings or data changed.")] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings as JSON and stop.")] = False,
     device: shared.Device = "auto",
@@ -75,7 +76,7 @@ def train(
             threads=threads, override=override, device=device, sample_prompts=texts_of(sample_prompts),
             report=display.show, remark=lambda line: shared.remark(line, quiet),
         )  # fmt: skip
-    print(made)
+    say.path(made)
 
 
 def texts_of(path: Path | None) -> list[str] | None:

@@ -7,6 +7,7 @@ cifar-10-binary.tar.gz      the official archive (not the pickled one): a label 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -90,8 +91,9 @@ def _unpack(sources: list[Path], write: Callable[[Path, Path], None]) -> Path:
 
 def _remove_abandoned(folder: Path) -> None:
     for left in folder.glob(".unpack-*"):
-        if time.time() - left.stat().st_mtime > ABANDONED:
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another command may have been faster
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _zip(path: Path, folder: Path) -> None:

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from genctl.data.entry import Entry, class_of, held_out, split_of, words
-from genctl.data.metadata import MOST_TEXTS, TABLES, entries_of, tables_of
+from genctl.data.metadata import TABLES, bounded, entries_of, tables_of
 from genctl.errors import InputError
-from genctl.media.folder import Found, is_text, look
-from genctl.text import read_lines, shown
+from genctl.media.folder import Found, is_about, is_text, look
+from genctl.text import cut, read_lines, short, shown
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,16 @@ def _imagefolder(found: Found, tables: list[Path], split: str) -> Listing:
         entries += named
         missing += gone
     if not entries:
-        raise InputError(f"{shown(tables[0])}: none of its {len(missing)} files exists")
+        what = (
+            f"none of its {len(missing):,} files exists, the first: {short(missing[0])}" if missing else "names no file"
+        )
+        raise InputError(f"{shown(tables[0])}: {what}")
     entries.sort(key=lambda entry: str(entry.file))
     known = {os.path.normpath(entry.file) for entry in entries}
     others = [path for path in found.pictures if os.path.normpath(path) not in known]
-    texts = [path for path in found.others if is_text(path)]
+    texts = [path for path in found.others if is_text(path) and not is_about(path)]
     elsewhere = [path for path in found.others if path.name.lower() in TABLES and path not in tables]
-    notes = [f"{len(missing):,} named files missing ({shown(missing[0])})"] if missing else []
+    notes = [f"{len(missing):,} named files missing ({cut(missing[0], 100)})"] if missing else []
     notes += [found.note(f"pictures not named in {tables[0].name}", others)] if others else []
     notes += [found.note("caption files not read", texts)] if texts else []
     notes += [found.note("further tables not read", elsewhere)] if elsewhere else []
@@ -115,7 +118,7 @@ def _sidecars(found: Found) -> tuple[dict[Path, Path], list[str]]:
     left out: captions without a picture, and beside another."""
     texts: dict[str, list[Path]] = {}
     for path in found.others:
-        if is_text(path) and not path.name.lower().startswith(("readme", "license", "licence", "attribution")):
+        if is_text(path):
             texts.setdefault(str(path.with_suffix("")), []).append(path)
     chosen, second, used = {}, [], set()
     for picture in found.pictures:
@@ -125,13 +128,10 @@ def _sidecars(found: Found) -> tuple[dict[Path, Path], list[str]]:
             chosen[picture] = mine[0]
             second += mine[1:]
             used.update(mine)
-    alone = [path for paths in texts.values() for path in paths if path not in used]
+    alone = [path for paths in texts.values() for path in paths if path not in used and not is_about(path)]
     notes = [found.note("caption files without a picture", sorted(alone))] if alone else []
     return chosen, notes + ([found.note("caption files beside another of the same picture", second)] if second else [])
 
 
 def _captions(file: Path) -> tuple[str, ...]:
-    lines = [line.strip() for _, line in read_lines(file) if line.strip()]
-    if len(lines) > MOST_TEXTS:
-        raise InputError(f"{shown(file)}: {len(lines):,} captions of one picture; at most {MOST_TEXTS:,}")
-    return tuple(lines)
+    return bounded((line.strip() for _, line in read_lines(file) if line.strip()), shown(file))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from genctl.text import clean, parse_json, read_lines, short, shown
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 MOST_TEXTS = 1000  # captions or tags of one picture
+MOST_CHARACTERS = 10_000  # of one; a text encoder sees the first hundreds
 Row = dict[str, Any]
 
 
@@ -111,9 +112,18 @@ def _texts(row: Row, key: str, where: str) -> tuple[str, ...]:
     texts = [clean(str(value)).strip() for value in values]
     if key == "tags" and isinstance(said, str):
         texts = [text.strip() for text in texts[0].split(",")]
-    if len(texts) > MOST_TEXTS:
-        raise InputError(f"{where}: {len(texts):,} {key} of one picture; at most {MOST_TEXTS:,}")
-    return tuple(filter(None, texts))
+    return bounded(filter(None, texts), f"{where}: {key}")
+
+
+def bounded(texts: Iterable[str], where: str) -> tuple[str, ...]:
+    """The texts of one picture. Raises InputError, beginning with `where`, for too many or too long ones."""
+    made = tuple(texts)
+    if len(made) > MOST_TEXTS:
+        raise InputError(f"{where}: {len(made):,} texts of one picture; at most {MOST_TEXTS:,}")
+    longest = max(map(len, made), default=0)
+    if longest > MOST_CHARACTERS:
+        raise InputError(f"{where}: a text of {longest:,} characters; at most {MOST_CHARACTERS:,}")
+    return made
 
 
 def _weight(value: Any, where: str) -> float:

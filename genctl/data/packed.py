@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from genctl.errors import InputError
-from genctl.media.folder import COMPANIONS, SKIPPED, is_text
+from genctl.media.folder import SKIPPED, is_about, is_text
 from genctl.media.formats import ENDINGS
 from genctl.text import clean, short, shown
 
@@ -98,7 +98,7 @@ def _is_picture(name: str) -> bool:
 
 
 def _is_read(file: Path) -> bool:
-    return _is_picture(file.name) or is_text(file) or file.name.lower().startswith(COMPANIONS)
+    return _is_picture(file.name) or is_text(file) or is_about(file)
 
 
 def _around(members: list[Member]) -> int:

@@ -23,11 +23,14 @@ from genctl.data.pictures import Pictures, PictureSource
 from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Family, Losses, Source
-from genctl.media.pictures import refuse_infinite
+from genctl.media.pictures import refuse_infinite, refuse_large
 from genctl.nets.autoencoder import Decoder, Encoder, PatchDiscriminator, transform_pair
 from genctl.nets.fast import channels_last
 from genctl.nets.lpips import LPIPS, psnr
+from genctl.nets.tiles import tiled
 from genctl.sizes import Size, Sized
+
+TILE = 1024  # pixels of a side above which a picture is taken in parts
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,14 @@ class VAEConfig(Sized):
         """Pixels of a code cell's side."""
         return 2 ** len(self.net.channels)
 
+    @property
+    def sight(self) -> int:
+        """How many code cells around one either network looks at, at most: two convolutions a block, one between
+        levels, one at each end."""
+        deepest = [max(pair) for pair in zip(self.net.encoder_blocks, self.net.decoder_blocks, strict=True)]
+        pixels = sum(2 ** (level + 1) * (2 * blocks + 1) for level, blocks in enumerate(deepest)) + self.factor
+        return 1 + -(-pixels // self.factor)
+
 
 class VAE(Family):
     """Pictures [B, 3, H, W] <-> codes [B, d, H/f, W/f], normalised a channel."""
@@ -76,7 +87,7 @@ class VAE(Family):
         if not len(net.channels) == len(net.encoder_blocks) == len(net.decoder_blocks) or not net.channels:
             raise UsageError("net.channels, net.encoder_blocks and net.decoder_blocks want one number a level each")
         self.config, self.pixels = config, config.pixels
-        self.factor = config.factor
+        self.factor, self.tile = config.factor, max(TILE, config.factor)
         config.pixels.check(config.factor, "the factor by which codes are smaller")
         self.encoder = Encoder(net.channels, net.encoder_blocks, net.latent)
         self.decoder = Decoder(net.channels, net.decoder_blocks, net.latent)
@@ -198,13 +209,25 @@ class VAE(Family):
         return torch.cat([self._decode_one(code[None]) for code in codes])
 
     def _encode_one(self, picture: Tensor) -> Tensor:
-        picture = picture.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
-        return ((self.encoder(picture)[0] - self.code_mean) / self.code_std).float()
+        refuse_large(picture.shape[-1], picture.shape[-2])
+        mean = tiled(self._mean, picture, self.tile, self.factor * self.config.sight, 1 / self.factor)
+        return ((mean - self.code_mean) / self.code_std).float()
+
+    def _mean(self, pictures: Tensor) -> Tensor:
+        return self.encoder(contiguous_last(pictures.to(self.device, self.dtype)))[0]
 
     def _decode_one(self, code: Tensor) -> Tensor:
+        refuse_large(code.shape[-1] * self.factor, code.shape[-2] * self.factor)
         code = code.to(self.device, self.dtype) * self.code_std + self.code_mean
-        picture = self.decoder(code.contiguous(memory_format=torch.channels_last)).float()
-        return refuse_infinite(picture).clamp(-1, 1)
+        return tiled(self._picture, code, self.tile // self.factor, self.config.sight, self.factor)
+
+    def _picture(self, codes: Tensor) -> Tensor:
+        return refuse_infinite(self.decoder(contiguous_last(codes)).float()).clamp(-1, 1)
 
     def prepare(self) -> None:
         channels_last(self)
+
+
+def contiguous_last(x: Tensor) -> Tensor:
+    """In the order that convolutions like best."""
+    return x.contiguous(memory_format=torch.channels_last)

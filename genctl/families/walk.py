@@ -16,13 +16,14 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
 
     Keeps the norm of Gaussian noise, which a straight line would shrink (arXiv:1609.04468).
     """
+    dtype, a, b = a.dtype, a.double(), b.double()  # no sum by the order it is taken in
     length_a, length_b = a.norm(), b.norm()
     cosine = ((a * b).sum() / (length_a * length_b).clamp(min=1e-12)).clamp(-1, 1)
     angle = torch.acos(cosine)
     if angle < 1e-4 or angle > torch.pi - 1e-4:
-        return torch.lerp(a, b, share)
+        return torch.lerp(a, b, share).to(dtype)
     unit = torch.sin((1 - share) * angle) * a / length_a + torch.sin(share * angle) * b / length_b
-    return unit / torch.sin(angle) * torch.lerp(length_a, length_b, share)
+    return (unit / torch.sin(angle) * torch.lerp(length_a, length_b, share)).to(dtype)
 
 
 def places(ends: int, frames: int) -> list[tuple[int, float]]:

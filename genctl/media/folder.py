@@ -4,7 +4,6 @@ once, under its own name where the folder itself lies elsewhere; a folder is nev
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,15 +11,8 @@ from genctl.errors import InputError
 from genctl.media.formats import ENDINGS
 from genctl.text import shown
 
-SKIPPED = {"Thumbs.db", "__MACOSX", ".ipynb_checkpoints"}
-COMPANIONS = (
-    "readme",
-    "license",
-    "licence",
-    "attribution",
-    "metadata.csv",
-    "metadata.jsonl",
-)  # how names of files about a set begin
+SKIPPED = {"Thumbs.db", "desktop.ini", "__MACOSX", ".ipynb_checkpoints"}
+ABOUT = ("readme", "license", "licence", "attribution", "metadata")  # stems of files about a set as a whole
 TEXTS = (".txt", ".caption")
 ONE = {
     "files": "file", "pictures": "picture", "tables": "table", "folders that are": "folder that is",
@@ -39,12 +31,12 @@ class Found:
     others: list[Path] = field(default_factory=list)
     passed: dict[str, list[Path]] = field(default_factory=dict)
 
-    def notes(self, others: Iterable[Path] | None = None) -> list[str]:
-        """What is left out, a part of a line each kind: how many, which, and one example. `others`: instead of all
-        other files that are not about the set as a whole and no text."""
+    def notes(self) -> list[str]:
+        """What is left out, a part of a line each kind: how many, which, and one example. Captions and files about the
+        set as a whole are not counted."""
         kinds: dict[str, list[Path]] = {}
-        for path in self.others if others is None else others:
-            if not path.name.lower().startswith(COMPANIONS) and (others is not None or not is_text(path)):
+        for path in self.others:
+            if not (is_about(path) or is_text(path)):
                 kinds.setdefault(path.suffix.lower() or "without an ending", []).append(path)
         by_count = sorted(kinds, key=lambda kind: (-len(kinds[kind]), kind))
         said = [self.note(f"{kind} not read", kinds[kind]) for kind in by_count[:NAMED]]
@@ -62,6 +54,11 @@ class Found:
 def is_text(path: Path) -> bool:
     """Whether a file may be the caption of a picture."""
     return path.suffix.lower() in TEXTS
+
+
+def is_about(path: Path) -> bool:
+    """Whether a file by its name is about the set as a whole."""
+    return path.stem.lower() in ABOUT and path.suffix.lower() in ("", ".md", ".txt", ".csv", ".jsonl")
 
 
 def look(folder: Path) -> Found:

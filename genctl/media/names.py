@@ -32,6 +32,7 @@ RESERVED = {
 }
 MARKS = set(",.+=@#%&()'-_")  # of ASCII, beside letters and digits: safe on every system and in most shells
 JOINERS = "\u200c\u200d"  # within Persian words, and within an emoji of several
+SKIPS = ", --skip-existing goes on with what is not there yet"
 EDGES = "-. " + JOINERS
 
 
@@ -97,7 +98,7 @@ def plan(
         format_of(path)
     refuse_collisions(out or "", paths, instead)
     for path in paths:
-        check_writable(path, force or existing)
+        check_writable(path, force or existing, SKIPS if len(results) > 1 else "")
     return paths
 
 
@@ -142,8 +143,9 @@ def _formatted(template: str, name: str, value: Any, spec: str) -> str:
     return safe("none" if value is None else str(value))
 
 
-def check_writable(path: Path, force: bool) -> None:
-    """Raise UsageError when the file exists and is not to be replaced, or can never be; WorldError if not permitted."""
+def check_writable(path: Path, force: bool, instead: str = "") -> None:
+    """Raise UsageError when the file exists and is not to be replaced, or can never be, with what to do `instead`;
+    WorldError if not permitted."""
     if any(len(os.fsencode(part)) > 255 or "\0" in part for part in path.parts):
         raise UsageError(f"-o {str(path)[:80]!r}...: a file name has at most 255 bytes, none of them zero")
     if os.path.isdir(path):
@@ -151,7 +153,7 @@ def check_writable(path: Path, force: bool) -> None:
     if os.path.exists(path) and not path.is_file():
         raise UsageError(f"-o {path}: not a regular file; use -o - and redirect stdout")
     if os.path.exists(path) and not force:
-        raise UsageError(f"-o {path}: exists already; -f replaces it")
+        raise UsageError(f"-o {path}: exists already; -f replaces it{instead}")
     folder = next(above for above in path.absolute().parents if os.path.exists(above))
     if not folder.is_dir():
         raise UsageError(f"-o {path}: {folder} is a file, not a folder")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 GIVE = "give a PNG, JPEG, WebP or GIF"
 MOST_PIXELS = 110_000_000  # 880 MB while a picture is turned or laid on white; above, it is taken for a bomb
+MOST_WORKED = 25_000_000  # of a picture that goes through a network
 MOST_SIDE = 65_535
 MOST_SCANS = 200  # of a JPEG; each goes through all of it anew
 JPEG_START = b"\xff\xd8"
@@ -206,17 +207,17 @@ def to_tensor(image: Image.Image) -> Tensor:
     return flat.view(image.height, image.width, 3).permute(2, 0, 1).contiguous()
 
 
-def pad_to(picture: Tensor, multiple: int) -> Tensor:
-    """[3, H, W] in [-1, 1] with white added on the right and below, so that the sides are multiples."""
+def pad_to(pixels: Tensor, multiple: int) -> Tensor:
+    """uint8 [3, H, W] with white added on the right and below, so that the sides are multiples."""
     import torch
 
-    height, width = picture.shape[1:]
-    return torch.nn.functional.pad(picture, (0, -width % multiple, 0, -height % multiple), value=1.0)
+    height, width = pixels.shape[1:]
+    return torch.nn.functional.pad(pixels, (0, -width % multiple, 0, -height % multiple), value=255)
 
 
 def to_float(pixels: Tensor) -> Tensor:
     """uint8 -> float32 in [-1, 1]."""
-    return pixels.float() / 127.5 - 1
+    return pixels.float().div_(127.5).sub_(1)
 
 
 def to_uint8(pictures: Tensor) -> Tensor:
@@ -224,6 +225,13 @@ def to_uint8(pictures: Tensor) -> Tensor:
     import torch
 
     return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def refuse_large(width: int, height: int, name: str = "a picture") -> None:
+    """Raise InputError for a picture of more pixels than networks work on."""
+    if width * height > MOST_WORKED:
+        what = f"{width}x{height}, and at most {MOST_WORKED // 1_000_000} megapixels are encoded or decoded"
+        raise InputError(f"{name}: {what}; make it smaller first (or give encode a --size)")
 
 
 def refuse_infinite(pictures: Tensor) -> Tensor:

@@ -75,7 +75,8 @@ def measured(layout: Layout, cell: tuple[int, int]) -> Measure:
 
 def refuse(form: str, count: int, layout: Layout, cell: tuple[int, int]) -> None:
     """Raise UsageError for a sheet beyond the memory, or beyond what its format can hold; before any work."""
-    size = measured(layout, cell).size
+    plain = layout.columns * (cell[0] + GAP), layout.rows * (cell[1] + GAP)
+    size = plain if plain[0] * plain[1] > MOST_SHEET else measured(layout, cell).size  # labels take their time
     if size[0] * size[1] > MOST_SHEET:
         what = f"{count:,} pictures on one sheet are {size[0] * size[1] / 1e6:,.0f} megapixels"
         most = MOST_SHEET // 1_000_000

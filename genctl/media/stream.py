@@ -6,9 +6,13 @@ from __future__ import annotations
 import difflib
 import io
 import itertools
+import os
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +22,7 @@ from genctl.media.codes import GIVE as GIVE_CODES
 from genctl.media.folder import picture_files
 from genctl.media.pictures import GIVE
 from genctl.media.png import PNG_END, PNG_START, png_chunks, read_exactly
+from genctl.writing import is_file, is_folder
 
 MOST_DOCUMENT = 1 << 28  # bytes of one code document (256 MiB); what claims more is no code of a picture
 MOST_FILE = 1 << 29  # bytes of one picture file; nobody's photograph, but a film with a wrong name
@@ -61,14 +66,55 @@ def pictures_from(sources: list[str]) -> Iterator[tuple[str, bytes]]:
     for source in sources:
         if source == "-":
             yield from _stdin_pictures()
-        elif Path(source).is_dir():
-            inside = picture_files(Path(source))
-            if not inside:
-                raise InputError(f"{source}: no pictures in this folder; {GIVE}")
-            for file in inside:
+        elif is_folder(Path(source)):
+            for file in _inside(Path(source)):
                 yield str(file), read_file(file)
         else:
             yield from _file_pictures(source)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture that was named, not read yet: `inside` is its path below the folder that was named, else its name."""
+
+    name: str
+    load: Callable[[], bytes]
+    inside: Path
+
+
+def listed(sources: list[str]) -> list[Source]:
+    """Every picture of the sources, as `pictures_from` gives them, without holding the files' bytes (those of a stream
+    on stdin are held)."""
+    found: list[Source] = []
+    for source in sources:
+        path = Path(source)
+        if source == "-":
+            found += [Source(name, partial(bytes, data), Path("codes.png")) for name, data in _stdin_pictures()]
+        elif is_folder(path):
+            found += [Source(str(file), partial(read_file, file), file.relative_to(path)) for file in _inside(path)]
+        elif not is_file(path):  # a pipe, which can be read once; or nothing, which is said
+            found += [Source(name, partial(bytes, data), Path(path.name)) for name, data in _file_pictures(source)]
+        else:
+            names = [name for name, _ in _file_pictures(source)]
+            found += [
+                Source(
+                    name, partial(_nth, source, index) if len(names) > 1 else partial(read_file, path), Path(path.name)
+                )
+                for index, name in enumerate(names)
+            ]
+    return found
+
+
+def _nth(source: str, index: int) -> bytes:
+    """One picture of a stream that was saved as a file."""
+    return next(itertools.islice(_file_pictures(source), index, None))[1]
+
+
+def _inside(folder: Path) -> list[Path]:
+    found = picture_files(folder)
+    if not found:
+        raise InputError(f"{folder}: no pictures in this folder; {GIVE}")
+    return found
 
 
 def _stdin_pictures() -> Iterator[tuple[str, bytes]]:
@@ -105,26 +151,36 @@ def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
     if source == "-":
         return nullcontext(binary_stdin())
     try:
-        return Path(source).open("rb")
-    except OSError as error:
+        return opened(Path(source))
+    except (OSError, ValueError) as error:
         raise _unreadable(Path(source), error) from None
 
 
 def read_file(path: Path) -> bytes:
     """A file's bytes; InputError when it is missing, unreadable or larger than 512 MiB."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             data = file.read(MOST_FILE + 1)
-    except OSError as error:
+            empty_pipe = not data and not stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
+    if empty_pipe:
+        raise InputError(f"{path}: a pipe or device that nobody writes to")
     if len(data) > MOST_FILE:
         raise InputError(f"{path}: more than {MOST_FILE >> 20} MiB; {GIVE}")
     return data
 
 
-def _unreadable(path: Path, error: OSError) -> InputError:
+def opened(path: Path) -> IO[bytes]:
+    """A file open for reading, without waiting for a pipe to get its writer. Raises OSError, ValueError."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    os.set_blocking(number, True)
+    return open(number, "rb")
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
     if not isinstance(error, FileNotFoundError):
-        return InputError(f"{path}: cannot be read ({error.strerror})")
+        return InputError(f"{str(path)[:200]}: cannot be read ({getattr(error, 'strerror', None) or error})")
     try:
         beside = {other.stem: other.name for other in itertools.islice(path.parent.iterdir(), 1000)}
     except OSError:

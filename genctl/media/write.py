@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from genctl.errors import PipeClosedError, UsageError
 from genctl.media.names import format_of
 from genctl.media.pictures import to_image
 from genctl.media.provenance import embed
-from genctl.writing import write_whole
+from genctl.writing import write_new
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,13 +91,16 @@ def refuse_size(form: str, width: int, height: int, what: str = "") -> None:
         raise UsageError(f"{what}, and a side of {form.upper()} has at most {most}; use .png")
 
 
-def write_picture(path: Path, image: Image.Image, document: dict[str, Any] | None = None) -> None:
-    """Write a picture whole; the name's ending picks the format."""
-    write_whole(path, encode_picture(image, format_of(path), document))
+def write_picture(path: Path, image: Image.Image, document: dict[str, Any] | None = None, force: bool = True) -> Path:
+    """Write a picture whole; the name's ending picks the format. Returns where it is: see `write_new` for a name that
+    another process took meanwhile."""
+    return write_new(path, encode_picture(image, format_of(path), document), force)
 
 
 def refuse_terminal() -> None:
-    """Raise UsageError when stdout, asked for by `-o -`, would show bytes to a person."""
+    """Raise UsageError when stdout, asked for by `-o -`, would show bytes to a person, or was closed."""
+    if sys.stdout is None or getattr(sys.stdout, "name", "") == os.devnull:  # put there by cli/say.py
+        raise UsageError("-o -: stdout is closed; give a file name")
     if sys.stdout.isatty():
         raise UsageError("-o -: stdout is a terminal; pipe it somewhere, or give a file name")
 

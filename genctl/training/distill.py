@@ -14,7 +14,7 @@ import torch
 
 from genctl import __version__, config, hub
 from genctl.data.pictures import DataConfig, load
-from genctl.devices import device_of
+from genctl.devices import device_of, set_threads
 from genctl.errors import UsageError
 from genctl.families.base import Source
 from genctl.families.conditions.captions import prompt_of
@@ -46,14 +46,14 @@ def distill(
     data: str | Path | None = None, prompts: list[str] | None = None, pairs: int | None = None,
     init: str | None = None, preset: str | None = None, minutes: float | None = None, updates: int | None = None,
     settings: Mapping[str, Any] | None = None, seed: int = 0, threads: int | None = None, override: bool = False,
-    device: str = "auto", sample_prompts: list[str] | None = None,
+    device: str = "auto", trust: bool = False, sample_prompts: list[str] | None = None,
     report: Report = lambda row: None, remark: Remark = lambda line: None,
 ) -> Path:  # fmt: skip
     """Make a student of a trained flow that draws in `steps` steps, and return its model file.
 
     It learns from `data` (a folder), or without any from its teacher's own pictures of `prompts` (those in the
-    teacher's file): `pairs` of them, else as many as a third of the minutes allows, or as the updates see. For the rest
-    see `genctl.train`.
+    teacher's file): `pairs` of them, else as many as a third of the minutes allows, or as the updates see. `trust`: the
+    teacher's file may name a codec elsewhere. For the rest see `genctl.train`.
     """
     document, _ = hub.read_document(hub.resolve(model))
     init = None if init == NONE else init
@@ -67,12 +67,11 @@ def distill(
     run = Run(Path(output or Path("runs") / f"{shown}-fast"))
     run.check()
     run.refuse_second()
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     train_config = config.build(TrainConfig, values.get("train", {}), "train.")
     lesson = config.build(DistillConfig, values.get("distill", {}), "distill.")
     check(train_config)
-    teacher, begun = (None if name is None else _prepared(name, device) for name in (model, init))
+    teacher, begun = (None if name is None else _prepared(name, device, trust) for name in (model, init))
     assert isinstance(teacher, Flow)
     assert begun is None or isinstance(begun, Flow)
     keep_memory()
@@ -142,8 +141,8 @@ def earlier_hint(teacher: Flow) -> str:
     return ""
 
 
-def _prepared(name: str, device: str) -> Any:
-    model = load_model(name, device_of(device))
+def _prepared(name: str, device: str, trust: bool) -> Any:
+    model = load_model(name, device_of(device), trusted=trust)
     model.prepare()
     return model
 

@@ -4,6 +4,7 @@ this with flags."""
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -14,7 +15,7 @@ import torch
 
 from genctl import __version__, config
 from genctl.data.pictures import DataConfig, Pictures, load
-from genctl.devices import device_of, memory_bytes
+from genctl.devices import device_of, memory_bytes, set_threads
 from genctl.errors import InputError, UsageError, nearest
 from genctl.families import registry
 from genctl.families.base import Family, Source
@@ -30,6 +31,7 @@ from genctl.training.verdict import verdict
 MOST_PROMPTS = 2048  # in a model file
 MOST_PREVIEWS = 64  # pictures of a sheet under samples/
 BYTES_A_PARAMETER = 20  # in training: weight, gradient, average, two moments
+MOST_PROMPT_BYTES = 4 << 20  # of all of them
 Remark = Callable[[str], None]
 
 
@@ -55,8 +57,7 @@ def train(
     run = Run(Path(output or Path("runs") / model))
     run.check()
     run.refuse_second()
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     cls: type[Family] = registry.family_class(model)
     model_config, train_config, data_config = configs(model, values)
     model_config = cls.settled(model_config)
@@ -217,6 +218,15 @@ def facts_of(family: Family, pictures: Pictures, document: dict[str, Any]) -> di
     if "text" in family.can:
         said = (prompt_of(family, entry) for entry in pictures.split(False).entries)
         prompts = list(dict.fromkeys(filter(None, said)))
-        count = min(len(prompts), MOST_PROMPTS)
-        facts["prompts"] = [prompts[index * len(prompts) // count] for index in range(count)]
+        facts["prompts"] = _recorded(prompts)
     return facts
+
+
+def _recorded(prompts: list[str]) -> list[str]:
+    """As many of the prompts, spread over all, as a file's header has room for."""
+    count = min(len(prompts), MOST_PROMPTS)
+    while True:
+        chosen = [prompts[index * len(prompts) // count] for index in range(count)]
+        if len(json.dumps(chosen)) <= MOST_PROMPT_BYTES:
+            return chosen
+        count //= 2

@@ -301,3 +301,13 @@ def test_classes_of_an_archive_are_text(tmp_path: Path) -> None:
         archive.addfile(sparse)
     with pytest.raises(InputError, match=r"b\.tar: "):
         unpacked(tmp_path / "b.tar")
+
+
+def test_what_a_killed_command_left_is_removed(tmp_path: Path) -> None:
+    folder = cache_folder() / "unpacked"
+    (folder / ".unpack-old/x").mkdir(parents=True)
+    (folder / ".unpack-now").mkdir()
+    os.utime(folder / ".unpack-old", (1, 1))
+    unpacked(pack(tmp_path / "left.zip", {"a.png": shape(), "left.txt": b"x"}))
+    assert [path.name for path in folder.glob(".unpack-*")] == [".unpack-now"]
+    (folder / ".unpack-now").rmdir()

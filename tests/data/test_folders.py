@@ -136,7 +136,8 @@ def test_texts_of_a_table(
         ({"weight": 10**400}, "weight 1000.* is not a number"),
         ({"file_name": 7}, "file_name is 7"),
         ({"file_name": None}, "line 3 has no file_name"),
-        ({"text": ["x"] * 1001}, "1,001 text of one picture"),
+        ({"text": ["x"] * 1001}, "text: 1,001 texts of one picture"),
+        ({"text": "x" * 10_001}, "a text of 10,001 characters; at most 10,000"),
         ("[" * 100_000, "line 3 is JSON that is nested"),
         ('{"text": ' + "[" * 900 + "]" * 900 + "}", "line 3 is JSON that is nested"),
         ('{"file_name": "a.png", "text": "' + "x" * (1 << 21) + '"}', "longer than"),
@@ -188,8 +189,10 @@ def test_csv_as_spreadsheets_write_it(tmp_path: Path) -> None:
 
 def test_side_cars_are_read_strictly(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
-    for data, said in ((b"ok\n\ncaf\xe9", "line 3: not UTF-8"), (b"x" * (1 << 21), "line 1: longer than"),
-                       (b"x\n" * 1001, "1,001 captions of one picture")):  # fmt: skip
+    for data, said in (
+        (b"ok\n\ncaf\xe9", "line 3: not UTF-8"), (b"x" * (1 << 21), "line 1: longer than"),
+        (b"x" * 20_000, "a text of 20,000 characters"), (b"x\n" * 1001, "1,001 texts of one picture"),
+    ):  # fmt: skip
         (tmp_path / "a.txt").write_bytes(data)
         with pytest.raises(InputError, match=rf"a\.txt: {said}"):
             scan(tmp_path)
@@ -214,3 +217,25 @@ def test_an_attribution_of_any_encoding_is_recorded(tmp_path: Path) -> None:
         assert load(tmp_path, 16, DataConfig()).attribution == "Fotos für alle"
     (tmp_path / "ATTRIBUTION.md").write_bytes(b"x" * (1 << 20))
     assert len(load(tmp_path, 16, DataConfig()).attribution) == 1 << 16
+
+
+def test_a_table_that_names_nothing(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    for text, said in (
+        ("\n\n", "names no file"),
+        ('{"file_name": "b.png"}', "none of its 1 files exists, the first: 'b.png'"),
+    ):
+        (tmp_path / "metadata.jsonl").write_text(text)
+        with pytest.raises(InputError, match=said):
+            scan(tmp_path)
+
+
+def test_names_that_begin_as_those_of_notices_do(tmp_path: Path) -> None:
+    for name in ("license plate", "readme"):
+        save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(f"a {name}")
+    (tmp_path / "LICENSE.txt").write_text("MIT")
+    (tmp_path / "ATTRIBUTION.md").write_text("me")
+    listing = scan(tmp_path)
+    assert [entry.captions for entry in listing.entries] == [("a license plate",), ("a readme",)]
+    assert listing.summary() == "2 pictures, captions from .txt files"

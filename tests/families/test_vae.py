@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from helpers import shape_folder
 
 from genctl.data.pictures import DataConfig, load
 from genctl.draws import Draw
+from genctl.errors import InputError
+from genctl.families.saved import load as load_model
 from genctl.families.vae import VAE, LossConfig, NetConfig, VAEConfig
 from genctl.nets.autoencoder import transform_pair
 
@@ -97,3 +100,60 @@ def test_it_learns_and_the_critic_joins_in(source) -> None:  # noqa: ANN001
                 last = float(figures["l1"].detach())
     assert phases == {"model", "critic"}
     assert last < 0.6 * first
+
+
+def test_a_large_picture_is_worked_on_by_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same codes and the same picture as in one piece, at any size, and never a large piece."""
+    model = load_model("vae")
+    assert isinstance(model, VAE)
+    torch.manual_seed(0)
+    for height, width in ((296, 520), (128, 1000), (72, 64)):
+        picture = torch.rand(1, 3, height, width) * 2 - 1
+        model.tile = 4096
+        whole = model.encode(picture)
+        back = model.decode(whole)
+        model.tile = 128
+        largest = 0
+        encoder = model.encoder.forward
+
+        def watched(pictures: torch.Tensor, forward=encoder) -> Any:  # noqa: ANN001
+            nonlocal largest
+            largest = max(largest, *pictures.shape[-2:])
+            return forward(pictures)
+
+        monkeypatch.setattr(model.encoder, "forward", watched)
+        assert torch.allclose(model.encode(picture), whole, atol=2e-5)
+        assert largest <= 128 + 2 * 8 * model.config.sight
+        assert torch.allclose(model.decode(whole), back, atol=2e-5)
+        monkeypatch.undo()
+
+
+def test_the_margin_of_a_part_is_what_the_networks_see() -> None:
+    """By the gradient of one cell in the middle: what it depends on lies within `sight`, for odd networks too."""
+    for channels, blocks in (((8, 8), (1, 2)), ((4, 4, 4, 4), (2, 1, 0, 3)), ((8,), (3,))):
+        model = VAE(VAEConfig(pixels=64, net=NetConfig(channels, blocks, tuple(reversed(blocks)), latent=2)))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(0, 0.3)
+        side, cells, factor = 64 * model.factor, 64, model.factor
+        picture = torch.randn(1, 3, side, side, requires_grad=True)
+        model.encoder(picture)[0][..., cells // 2, cells // 2].sum().backward()
+        assert picture.grad is not None
+        rows = torch.nonzero(picture.grad.abs().sum((0, 1, 3))).flatten()
+        middle = cells // 2 * factor
+        assert rows.min() >= middle - factor * model.config.sight
+        assert rows.max() < middle + factor * (model.config.sight + 1)
+        code = torch.randn(1, 2, cells, cells, requires_grad=True)
+        model.decoder(code)[..., middle, middle].sum().backward()
+        assert code.grad is not None
+        rows = torch.nonzero(code.grad.abs().sum((0, 1, 3))).flatten()
+        assert rows.min() >= cells // 2 - model.config.sight
+        assert rows.max() <= cells // 2 + model.config.sight
+
+
+def test_a_picture_too_large_is_refused_before_it_is_worked_on() -> None:
+    model = load_model("vae")
+    with pytest.raises(InputError, match="at most 25 megapixels"):
+        model.encode(torch.zeros(1, 1, 1, 1).expand(1, 3, 8000, 8000))
+    with pytest.raises(InputError, match="at most 25 megapixels"):
+        model.decode(torch.zeros(1, 1, 1, 1).expand(1, 6, 2500, 2500))

@@ -28,6 +28,7 @@ from genctl.nets.unet import UNetConfig
 from genctl.training.loop import Trainer
 from genctl.training.optim import Muon, PowerEMA, TrainConfig, make_optimisers, orthogonal, power_of_width, rate, update
 from genctl.training.run import Run
+from genctl.training.start import _recorded
 
 TINY = VAEConfig(
     pixels=32,
@@ -453,3 +454,14 @@ def test_kill_at_any_moment_then_the_same_command(tmp_path: Path) -> None:
     assert kills >= 2
     whole, cut = (files.load_tensors(tmp_path / name / "model.safetensors")[0] for name in ("whole", "cut"))
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+def test_long_prompts_leave_a_model_file_that_can_be_read() -> None:
+    """A header has 16 MiB; more of them would make the file one that no command opens."""
+    prompts = [f"{index} " + "猫" * 9_990 for index in range(3000)]
+    kept = _recorded(prompts)
+    assert len(json.dumps(kept)) <= 4 << 20
+    assert 10 < len(kept) < 2048
+    assert (kept[0], kept) == (prompts[0], sorted(kept, key=prompts.index))
+    assert len(_recorded([str(index) for index in range(5000)])) == 2048
+    assert _recorded([]) == []

@@ -111,7 +111,8 @@ class FlowOptions(Options):
 
 def _listed(values: Any, kind: type) -> bool:
     """Whether a value is a list of values of this type, numbers above 0."""
-    return isinstance(values, (list, tuple)) and all(type(one) is kind and (kind is str or one > 0) for one in values)
+    good = isinstance(values, (list, tuple)) and all(type(one) is kind for one in values)
+    return good and (kind is str or min(values, default=1) >= 1)
 
 
 def scalars_of(document: Mapping[str, Any]) -> list[str]:

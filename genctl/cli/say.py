@@ -1,0 +1,69 @@
+"""What commands say: results and documents on stdout, everything else on stderr; and the standard streams themselves.
+
+Text of files (names, captions, fields, hashes) never reaches a terminal as it is: what it would obey becomes "?".
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from genctl.errors import PipeClosedError
+
+JOINERS = "\u200c\u200d"  # invisible, within words of some scripts and within an emoji of several
+
+
+def open_streams() -> None:
+    """Put something in the place of standard streams that were closed (`2>&-`): else the next file that is opened gets
+    their number, and what is meant for stderr goes to stdout. A name that is no UTF-8 is printed as the bytes it is."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)  # the lowest free number
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream, how in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=how)
+
+
+def printable(text: str) -> str:
+    """Text of a file, without what a terminal would obey."""
+    return "".join(mark if mark.isprintable() or mark in JOINERS else "?" for mark in text)
+
+
+def note(text: str, quiet: bool = False) -> None:
+    """A line on stderr."""
+    if not quiet:
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def line(text: str) -> None:
+    """A line on stdout. Raises PipeClosedError where nobody reads any more."""
+    try:
+        print(printable(text), flush=True)
+    except BrokenPipeError:
+        raise PipeClosedError from None
+
+
+def path(made: Path | str) -> None:
+    """A file's path on stdout, byte for byte but on a terminal."""
+    try:
+        print(printable(str(made)) if sys.stdout.isatty() else made, flush=True)
+    except BrokenPipeError:
+        raise PipeClosedError from None
+
+
+def document(facts: Mapping[str, Any], stream: TextIO | None = None) -> None:
+    """One JSON document as a line, on stdout or another stream."""
+    text = json.dumps(facts, ensure_ascii=False).encode("utf-8", "replace").decode()
+    try:
+        print(text, file=stream or sys.stdout, flush=True)
+    except BrokenPipeError:
+        raise PipeClosedError from None
