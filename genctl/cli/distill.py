@@ -10,7 +10,7 @@ import typer
 from genctl.cli import say, shared
 from genctl.cli.jobs import prompts_of
 from genctl.cli.progress import Progress, TrainingDisplay
-from genctl.cli.train import SamplePrompts, laid_over, texts_of
+from genctl.cli.train import NONE, SamplePrompts, laid_over, texts_of
 from genctl.devices import MOST_THREADS
 from genctl.families import registry
 from genctl.families.distill.settings import Method, asked_of, checked
@@ -63,6 +63,7 @@ def distill(
 ) -> None:
     """Make a fast student of a trained flow: genctl distill --model ldm --steps 1. Run it again to resume."""
     _, document = shared.describe(model)
+    init = None if init == NONE else init
     checked(document, model, method, data, prompts, pairs, init)
     asked = None if prompts is None else prompts_of(str(prompts))
     if data is None:

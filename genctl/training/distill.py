@@ -31,6 +31,7 @@ from genctl.families.flow.flow import Flow
 from genctl.families.registry import DRAWS
 from genctl.families.saved import load as load_model
 from genctl.nets.fast import keep_memory
+from genctl.training.begin import NONE
 from genctl.training.loop import Report
 from genctl.training.optim import TrainConfig, check
 from genctl.training.run import Run
@@ -55,6 +56,7 @@ def distill(
     teacher's file may name a codec elsewhere. For the rest see `genctl.train`.
     """
     document, _ = hub.read_document(hub.resolve(model))
+    init = None if init == NONE else init
     method = checked(document, model, method, data, prompts, pairs, init)
     texts = None if data is not None else asked_of(document, model, prompts)
     values = settings_of(method, preset or default_preset("distill", device) or "cpu", minutes, updates, settings or {})

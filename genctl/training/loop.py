@@ -30,7 +30,7 @@ from genctl.training.optim import PowerEMA, TrainConfig, make_optimisers, rate, 
 from genctl.training.run import Run, State, not_finite, printable
 
 BAD_STEPS = 10  # skipped or far-off steps in a row that end a run
-PROBES, PROBED = 3, 32  # batches, and rows of each, that a state is judged by before it is kept
+PROBES, PROBED = 3, 32  # batches at most, and rows of each, by which a state is judged before it is kept
 SHOWN_SECONDS = 5.0  # between figures that are shown, beside those of every so many steps that are logged
 SHEET_MINUTES = 0.1  # after which the first sheet is drawn, or at the first logged row
 LEAST_SHARE = 1 / 3  # of the minutes that is left to training, however long its preparation took
@@ -241,7 +241,8 @@ class Trainer:
     def _probed(self, step: int) -> float:
         """The loss of the weights of now on some rows of a step's batch. What a lesson notes of its own when it looks
         at a batch (a stage, an average) is put back."""
-        count = min(math.ceil(self.config.batch / self.parts), PROBED)
+        part = max(1, self.config.batch // self.parts)
+        count = part if self.config.compile else min(part, PROBED)  # of another size it would be compiled again
         rows = draws.rows(self.seed, step, self.config.batch, self.source.weights)[:count]
         batch = self.source.batch(rows, Draw(draws.address("augment", self.seed, step), count))
         draw = Draw(draws.address("noise", self.seed, step), count, self.model.device)

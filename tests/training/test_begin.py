@@ -242,7 +242,7 @@ def test_a_third_of_the_minutes_bounds_the_pictures(models: Path, capsys: pytest
     assert files.read_header(Path("runs/fast/model.safetensors")).document["teacher"]["pairs"] == pairs
     assert execute([*command, "--minutes", "0.003"]) == 0  # goes on with as many
     assert said_of("runs/fast", "data")["pairs"] == pairs
-    assert execute([*command[:-8], "-o", "runs/b", *sets, "--updates", "3"]) == 0
+    assert execute([*command[:-8], "-o", "runs/b", *sets, "--updates", "3", "--init", "none"]) == 0
     assert said_of("runs/b", "data")["pairs"] == 6  # as its updates see
 
 

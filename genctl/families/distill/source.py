@@ -5,7 +5,6 @@ rows: a prompt, a guidance scale, the noise z and the x that the teacher leads i
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable
@@ -66,15 +65,24 @@ class Drawn:
     ) -> Tensor:
         """The teacher's x [n, ...] float16 of the rows, or of as many as its time allows."""
         parts: list[Tensor] = []
-        count, begun = len(self.asked), time.monotonic()
+        count, begun, fresh = len(self.asked), time.monotonic(), 0
+        pace = 0.0  # seconds a chunk that is not in the cache
+
+        def said() -> None:
+            nonlocal fresh
+            fresh += 1
+            left = pace * math.ceil((count - start) / chunk) if pace else math.inf
+            bound = math.inf if seconds is None else seconds - (time.monotonic() - begun)
+            report(start, count, max(0.0, min(left, bound)))
+
         for start in range(0, count, chunk):
-            spent = time.monotonic() - begun
-            if seconds is not None and start and spent + spent / start * chunk > seconds:
+            before, drawn = time.monotonic(), fresh
+            if seconds is not None and start and before - begun + pace > seconds:
                 break
-            left = spent / start * (count - start) if start else math.inf
-            left = left if seconds is None else max(0.0, min(left, seconds - spent))
-            said = functools.partial(report, start, count, left)
             parts.append(self._block(teacher, config, start, chunk, said))
+            if fresh > drawn:
+                taken = time.monotonic() - before
+                pace = 0.7 * pace + 0.3 * taken if pace else taken
         return torch.cat(parts)
 
     def _block(self, teacher: Flow, config: DistillConfig, start: int, chunk: int, said: Callable[[], None]) -> Tensor:
