@@ -196,7 +196,7 @@ class VAE(Family):
         return torch.cat([pictures, out]).clamp(-1, 1)
 
     def previewed(self, source: Source) -> list[dict[str, Any]]:
-        return [{"label": label} for label in ("picture", "as the codec has it") for _ in range(8)]
+        return [{"shown": label, "label": label} for label in ("picture", "as the codec has it") for _ in range(8)]
 
     @torch.inference_mode()
     def encode(self, pictures: Tensor) -> Tensor:
