@@ -114,8 +114,8 @@ class LDM(Flow):
             return []
         return [
             f"the codec {self.config.codec!r} renders these pictures at {found:.1f} dB (22 is poor, 26 fair), and what "
-            "is drawn will be no sharper; train a codec on them first (genctl train --model vae ... -o runs/codec), then this "
-            "with --set model.codec=runs/codec"
+            "is drawn will be no sharper; train a codec on them first (genctl train --model vae ... -o runs/codec), then "
+            "this with --set model.codec=runs/codec"
         ]
 
     def source(self, pictures: Pictures, device: torch.device) -> Source:
