@@ -112,10 +112,10 @@ class LDM(Flow):
         found = float(psnr(self.decode(self.encode(shown)), shown).mean())
         if found >= FAIR:
             return []
+        how = "train a codec on them first (genctl train --model vae ... -o runs/codec), then this"
         return [
             f"the codec {self.config.codec!r} renders these pictures at {found:.1f} dB (22 is poor, 26 fair), and what "
-            "is drawn will be no sharper; train a codec on them first (genctl train --model vae ... -o runs/codec), then "
-            "this with --set model.codec=runs/codec"
+            f"is drawn will be no sharper; {how} with --set model.codec=runs/codec"
         ]
 
     def source(self, pictures: Pictures, device: torch.device) -> Source:
