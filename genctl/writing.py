@@ -27,7 +27,7 @@ def write_whole(path: Path, content: bytes | Callable[[IO[bytes]], None], replac
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(path.parent)
+        clear_leftovers(path.parent.absolute())
         prefix = f".{short_name(path.name)}.{HOST}-{os.getpid()}-"  # known for ours once we are gone
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
             temporary = Path(file.name)

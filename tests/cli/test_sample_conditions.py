@@ -142,7 +142,8 @@ def test_the_optimum_of_a_folder_copies_it(models: Path, capsys: pytest.CaptureF
 
     shape_folder(Path("shapes"), 1)
     base = [*SAMPLE[:2], "-m", "optimal", "--data", "shapes", "-s", "1", "--solver", "dpmpp_2m"]
-    assert execute([*base, "-p", "red circle, plain style", "-o", "x.png"]) == 2  # a style is no caption of its own
+    assert execute([*base, "-p", "red circle, oil style", "-o", "x.png"]) == 2  # nothing is drawn so
+    assert execute([*base, "-p", "red circle, plain style", "-o", "x.png"]) == 0
     assert execute([*base, "-p", "red circle", "-n", "3", "-o", "{i}.png"]) == 0
     real = {
         Image.open(f"shapes/circle-red-{style}-0.png").resize((64, 64), 3).tobytes() for style in ("plain", "outline")
