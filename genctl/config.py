@@ -62,6 +62,8 @@ def below(high: float, low: float = 0.0) -> Range:
 def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """An instance of the dataclass `cls` from nested `values`. UsageError names an unknown key, a wrong type or
     a value out of its range."""
+    if not isinstance(values, Mapping):
+        raise UsageError(f"setting {where.rstrip('.') or 'config'} is a table of settings, not {values!r:.60}")
     hints = typing.get_type_hints(cls, include_extras=True)
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:

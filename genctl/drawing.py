@@ -19,7 +19,7 @@ from genctl import __version__, hub
 from genctl.asked import Asked, Job, size_of
 from genctl.errors import InputError
 from genctl.families.base import Edit, Family, Request
-from genctl.media.pictures import as_mask, fit, on_white, read_mask, read_picture, to_float, to_tensor, turn_of
+from genctl.media.pictures import as_mask, crops, fit, on_white, read_mask, read_picture, to_float, to_tensor, turn_of
 from genctl.media.stream import read_file
 from genctl.sizes import Size
 
@@ -135,7 +135,7 @@ def edit_of(
     asked: Asked, start: tuple[Image.Image, Image.Image | None], size: Size, remark: Callable[[str], None]
 ) -> Edit:
     image, mask = start
-    if abs(image.width * size.height - image.height * size.width) > max(image.size):  # more than a pixel's rounding
+    if crops(image, size):
         remark(f"--image is cropped to the proportions of {size}, which is drawn")
     redrawn = None if mask is None else mask_of(mask, size)
     if redrawn is not None and redrawn.min() == redrawn.max():

@@ -26,8 +26,8 @@ from genctl.drawing import as_picture, draw, made_by
 from genctl.errors import InputError, UsageError
 from genctl.families import walk
 from genctl.families.base import Family
-from genctl.media.names import FORMATS, format_of
-from genctl.media.pictures import fit, pad_to, refuse_large, to_float, to_image, to_tensor
+from genctl.media.names import FORMATS, format_of, hundredths
+from genctl.media.pictures import crops, fit, pad_to, refuse_large, to_float, to_image, to_tensor
 from genctl.media.sheet import compose, document_of, square
 from genctl.nets.lpips import psnr
 from genctl.seeds import MOST, MOST_SEED, fresh_seed
@@ -89,10 +89,13 @@ class Pictures(list[Picture]):
 
     def save(self, path: str | Path, milliseconds: int = 80) -> None:
         """A GIF or WebP that runs through them, or one sheet."""
-        from genctl.media.write import encode_animation, encode_picture
+        from genctl.media.write import MOST_SHOWN, encode_animation, encode_picture
 
         sheet, form, document = self.sheet(), format_of(Path(path)), self[0].document
         if form in ("gif", "webp"):
+            milliseconds = _whole("milliseconds", milliseconds, 10, MOST_SHOWN)
+            if form == "gif" and hundredths(milliseconds) != milliseconds:
+                _warn(f"a GIF counts in hundredths of a second: {hundredths(milliseconds)} ms a frame")
             write_whole(Path(path), encode_animation([*self], form, milliseconds, document))
         else:
             documents = [picture.document for picture in self]
@@ -247,8 +250,11 @@ class Model:
             images = [as_picture(end, _warn) for end in ends]
             if max(images[0].size) > MOST_SIDE:
                 raise InputError(f"the first picture has a side of more than {MOST_SIDE} pixels")
-            images = [fit(image, Size(*images[0].size)) for image in images]
             said |= {"space": self.space_of(space), "steps": getattr(options, "steps", None)}
+            size = self.family.pixels if said["space"] == "noise" else Size(*images[0].size)
+            if cropped := sum(crops(image, size) for image in images):
+                _warn(f"of {cropped} of {len(images)} pictures the middle alone, in the proportions of {size}")
+            images = [fit(image, size) for image in images]
             drawn = self._between(images, said["space"], prompt, said["steps"], frames)
         elif "sample" not in self.family.can:
             raise UsageError(f"a {self.family.name} model ({self.name}) cannot sample")
@@ -264,7 +270,7 @@ class Model:
 
     def _between(self, images: list[Image.Image], space: str, prompt: str, steps: int | None, frames: int) -> Tensor:
         if space == "noise":
-            fitted = torch.stack([to_float(to_tensor(fit(image, self.family.pixels))) for image in images])
+            fitted = torch.stack([to_float(to_tensor(image)) for image in images])
             return walk.between_noises(self.family, fitted, frames, prompt, steps)
         tensors = [to_float(pad_to(to_tensor(image), getattr(self.family, "factor", 8))) for image in images]
         width, height = images[0].size

@@ -47,7 +47,7 @@ def interpolate(
         typer.Option(help="Between pictures: by way of their code, or of the noise that draws them (flows)."),
     ] = None,
     frames: Annotated[int, typer.Option(help="Pictures in all, both ends included.", min=2)] = 9,
-    milliseconds: Annotated[int, typer.Option("--ms", help="Of a frame in a GIF or WebP.", min=10)] = 80,
+    milliseconds: Annotated[int, typer.Option("--ms", help="Of a frame in a GIF or WebP.", min=10, max=60_000)] = 80,
     output: shared.Output = None,
     force: shared.Force = False,
     device: shared.Device = "auto",
@@ -80,13 +80,11 @@ def interpolate(
     if not pictures and frames < len(texts or numbers):
         raise UsageError(f"--frames {frames}: {len(texts or numbers)} ends, each of which is a frame; ask for as many")
     out = output or str(names.unique([Path("interpolation.png")])[0])
-    if Path(out).suffix.lower() == ".gif" and milliseconds % 10:
-        milliseconds = max(10, 10 * round(milliseconds / 10))
-        shared.remark(f"genctl: a GIF counts in hundredths of a second: --ms {milliseconds}", quiet)
-    images = _read(pictures, lambda line: shared.remark(line, quiet))
-    if frames < len(images):
-        raise UsageError(f"--frames {frames}: {len(images)} pictures, each of which is a frame; ask for as many")
-    size = images[0].size if images and space != "noise" else Size.of(said["pixels"]).wide
+    if Path(out).suffix.lower() == ".gif" and (shown := names.hundredths(milliseconds)) != milliseconds:
+        shared.remark(f"genctl: a GIF counts in hundredths of a second: --ms {shown}", quiet)
+    target = Size.of(said["pixels"]) if _by_noise(space, said) else None
+    images = _read(pictures, target, frames, lambda line: shared.remark(line, quiet))
+    size = images[0].size if images else Size.of(said["pixels"]).wide
     paths = _paths(out, frames, size, force)
     if images:
         shared.remark_large(pictures[0], *size)
@@ -99,6 +97,11 @@ def interpolate(
     drawn = chosen.interpolate(*images, frames=frames, space=space, **ends_of, **given)
     document = None if no_metadata else drawn[0].document
     _put_out(drawn, paths, milliseconds, document, as_json, force)
+
+
+def _by_noise(space: str | None, said: dict[str, Any]) -> bool:
+    """Whether pictures go by way of noise, in the model's own size: asked for, or a flow without codes."""
+    return space == "noise" or (space is None and "sample" in said["can"] and "codec" not in said["config"])
 
 
 def _remark(model: Model, given: dict[str, Any], texts: list[str], quiet: bool) -> None:
@@ -117,7 +120,7 @@ def _refuse_unused(context: typer.Context, pictures: bool, prompts: bool, output
     else:
         shared.refuse_unused(context, *(("with --prompts", "prompt") if prompts else ("with --seeds", "seed")))
         shared.refuse_unused(context, "but between pictures", "space")
-    if Path(output or "").suffix.lower().removeprefix(".") not in ANIMATED:
+    if "{" in (output or "") or Path(output or "").suffix.lower().removeprefix(".") not in ANIMATED:
         shared.refuse_unused(context, "without a GIF or WebP (-o walk.gif)", "milliseconds")
 
 
@@ -142,22 +145,24 @@ def _paths(out: str, frames: int, size: tuple[int, int], force: bool) -> list[Pa
     return [Path(out)]
 
 
-def _read(sources: list[str], remark: Callable[[str], None]) -> list[Image]:
-    """The pictures, all fitted to the first one's size."""
-    from genctl.media.pictures import fit, read_picture
+def _read(sources: list[str], target: Size | None, frames: int, remark: Callable[[str], None]) -> list[Image]:
+    """The pictures, all fitted to this size, or to the first one's. Raises UsageError for more of them than frames."""
+    from genctl.media.pictures import crops, fit, read_picture
     from genctl.media.stream import pictures_from
 
     images: list[Image] = []
     for source, data in pictures_from(sources):
+        if len(images) == frames:
+            raise UsageError(f"--frames {frames}: more pictures than that, each of which is a frame; ask for as many")
         image = read_picture(data, source, remark)
-        size = images[0].size if images else image.size
-        shape = image.size
+        size = target.wide if target else images[0].size if images else image.size
         if not LEAST_SIDE <= min(size) <= max(size) <= MOST_SIDE:
             what = f"{size[0]} x {size[1]} pixels, and all pictures are fitted to the first one's size"
             raise InputError(f"{source}: {what}; give one with sides of {LEAST_SIDE} to {MOST_SIDE} first")
+        if crops(image, Size(*size)):
+            whose = "that the model draws" if target else "of the first picture"
+            remark(f"{source}: its middle alone, in the proportions {whose} ({size[0]}x{size[1]})")
         images.append(fit(image, Size(*size)))
-        if abs(shape[0] * size[1] - shape[1] * size[0]) > max(shape):  # more than a pixel's rounding
-            remark(f"{source}: its middle alone, in the proportions of the first picture ({size[0]}x{size[1]})")
     return images
 
 

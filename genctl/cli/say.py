@@ -61,8 +61,10 @@ def path(made: Path | str) -> None:
 
 
 def document(facts: Mapping[str, Any], stream: TextIO | None = None) -> None:
-    """One JSON document as a line, on stdout or another stream."""
+    """One JSON document as a line, on stdout or another stream; what a terminal would obey, or a reader take for the
+    end of a line, is written as JSON's escapes."""
     text = json.dumps(facts, ensure_ascii=False).encode("utf-8", "replace").decode()
+    text = "".join(mark if mark.isprintable() or mark in JOINERS else json.dumps(mark)[1:-1] for mark in text)
     try:
         print(text, file=stream or sys.stdout, flush=True)
     except BrokenPipeError:

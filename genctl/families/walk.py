@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -27,9 +28,11 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
 
 
 def places(ends: int, frames: int) -> list[tuple[int, float]]:
-    """(left end, share) of each frame on a walk over so many ends at an even pace; the last is the last end."""
-    spots = [index * (ends - 1) / (frames - 1) for index in range(frames)]
-    return [(min(int(spot), ends - 2), spot - min(int(spot), ends - 2)) for spot in spots]
+    """(left end, share) of each frame on a walk over so many ends, each of which is a frame: at an even pace where
+    frames - 1 divides by ends - 1, else at one as even as whole frames allow. Frames are as many as ends, or more."""
+    stops = [round(end * (frames - 1) / (ends - 1)) for end in range(ends)]
+    between = [(left, index / (b - a)) for left, (a, b) in enumerate(pairwise(stops)) for index in range(b - a)]
+    return [*between, (ends - 2, 1.0)]
 
 
 def between_pictures(family: Family, pictures: Tensor, frames: int) -> Tensor:

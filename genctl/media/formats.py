@@ -50,6 +50,17 @@ def _formats(data: bytes, name: str) -> tuple[str, ...]:
     return ("HEIF",)
 
 
+def plain_jpeg(data: bytes) -> bytes:
+    """A JPEG without its APPn and comment parts, which are no pixels."""
+    kept, place = bytearray(data[:2]), 2
+    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] not in (b"\xda", b"\xd9", b""):
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if not (0xE0 <= data[place + 1] <= 0xEF or data[place + 1] == 0xFE):
+            kept += data[place:end]
+        place = end
+    return bytes(kept + data[place:])
+
+
 def looks_like_picture(first: bytes) -> bool:
     """Whether a file that begins with these (at least 12) bytes is of one of our formats; TGA has no first bytes."""
     return first.startswith(STARTS) or (first[:4] == b"RIFF" and first[8:12] == b"WEBP") or first[4:8] == b"ftyp"

@@ -79,6 +79,11 @@ def format_of(path: Path) -> str:
     return form
 
 
+def hundredths(milliseconds: int) -> int:
+    """The time nearest to this that a frame of a GIF can have, which counts in hundredths of a second."""
+    return max(10, (milliseconds + 5) // 10 * 10)
+
+
 def plan(
     out: str | None, results: list[Result], force: bool, instead: str = "a folder", existing: bool = False
 ) -> list[Path]:

@@ -17,8 +17,8 @@ from PIL import Image, ImageMath, ImageOps, UnidentifiedImageError
 
 from genctl.errors import InputError
 from genctl.media.colour import ToSRGB, png_profile, to_srgb
-from genctl.media.formats import open_picture
-from genctl.media.png import PNG_START, first_bytes, png_chunks
+from genctl.media.formats import open_picture, plain_jpeg
+from genctl.media.png import PNG_START, ancillary, first_bytes, png_chunks
 from genctl.media.rows import check_rows
 from genctl.sizes import Size
 
@@ -31,7 +31,7 @@ MOST_WORKED = 25_000_000  # of a picture that goes through a network
 MOST_SIDE = 65_535
 MOST_SCANS = 200  # of a JPEG; each goes through all of it anew
 JPEG_START = b"\xff\xd8"
-TEXTS = {b"tEXt", b"zTXt", b"iTXt", b"iCCP"}  # parts of a PNG
+NEEDED = (b"tRNS", b"eXIf")  # parts of a PNG that are no pixels, and yet say how the picture looks
 Remark = Callable[[str], None]
 BAND = 256  # rows that are laid on white at a time
 
@@ -90,7 +90,7 @@ def _read(data: bytes, name: str, remark: Remark) -> tuple[Image.Image, ToSRGB |
     if not data:
         raise InputError(f"{name}: empty; {GIVE}")
     kept, profile = _without_metadata(data, name, remark)
-    image = open_picture(kept, name)
+    image = _opened(kept, name, remark)
     if image.width * image.height > MOST_PIXELS:
         raise Image.DecompressionBombError
     if max(image.size) > MOST_SIDE:
@@ -98,7 +98,7 @@ def _read(data: bytes, name: str, remark: Remark) -> tuple[Image.Image, ToSRGB |
     if data.startswith(JPEG_START) and data.count(b"\xff\xda") > MOST_SCANS:
         raise ValueError(f"a JPEG of more than {MOST_SCANS} scans")
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its own thumbnail
-        remark(f"{name}: has several frames, of which the first is used")
+        _remark_frames(name, remark)
     image.load()
     image.info.update({"icc_profile": profile} if profile else {})
     turn = turn_of(image, name, remark)
@@ -106,8 +106,8 @@ def _read(data: bytes, name: str, remark: Remark) -> tuple[Image.Image, ToSRGB |
 
 
 def _without_metadata(data: bytes, name: str, remark: Remark) -> tuple[bytes, bytes | None]:
-    """A picture's file without the texts that may be damaged or larger than Pillow reads, and its profile if that was
-    taken out as well. A PNG is checked to be whole, which Pillow does not ask for."""
+    """A picture's file without all that says nothing of its pixels, which may be damaged or larger than Pillow reads,
+    and its profile if that was taken out as well. A PNG is checked to be whole, which Pillow does not ask for."""
     if not data.startswith(PNG_START):
         return data, None
     parts = list(png_chunks(io.BytesIO(data), name))
@@ -117,7 +117,26 @@ def _without_metadata(data: bytes, name: str, remark: Remark) -> tuple[bytes, by
         if part[4:8] == b"iCCP":
             with _unused_profile(name, remark):
                 profile = png_profile(part[8:-4])
-    return b"".join(part for part in parts if part[4:8] not in TEXTS), profile
+        if part[4:8] == b"acTL" and int.from_bytes(part[8:12], "big") > 1:
+            _remark_frames(name, remark)
+    kept = [part for part in parts if part == PNG_START or part[4:8] in NEEDED or not ancillary(part[4:8])]
+    return b"".join(kept), profile
+
+
+def _opened(data: bytes, name: str, remark: Remark) -> Image.Image:
+    """Pillow's lazy picture, of a JPEG whose camera's or editor's parts cannot be read without them."""
+    try:
+        return open_picture(data, name)
+    except UnidentifiedImageError:
+        if not data.startswith(JPEG_START):
+            raise
+        image = open_picture(plain_jpeg(data), name)
+        remark(f"{name}: what it says beside the picture is damaged and ignored")
+        return image
+
+
+def _remark_frames(name: str, remark: Remark) -> None:
+    remark(f"{name}: has several frames, of which the first is used")
 
 
 def turn_of(image: Image.Image, name: str, remark: Remark) -> ToSRGB | None:
@@ -197,6 +216,11 @@ def fit(image: Image.Image, size: Size | int, how: Literal["crop", "pad"] = "cro
     if how == "crop":
         return ImageOps.fit(image, wide, Image.Resampling.LANCZOS)
     return ImageOps.pad(image, wide, Image.Resampling.LANCZOS, color="white")
+
+
+def crops(image: Image.Image, size: Size) -> bool:
+    """Whether `fit` to this size loses more of a picture than a pixel's rounding."""
+    return abs(image.width * size.height - image.height * size.width) > max(image.size)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import struct
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from genctl.errors import PipeClosedError, UsageError
-from genctl.media.names import format_of
+from genctl.media.names import format_of, hundredths
 from genctl.media.pictures import to_image
 from genctl.media.provenance import embed
 from genctl.writing import write_new
@@ -28,6 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+MOST_SHOWN = 60_000  # milliseconds of a frame; GIF counts hundredths of a second to 65,535, equal neighbours together
 MOST_SHEET = 64_000_000  # pixels of a sheet of many pictures; a wrong count would fill the memory
 MOST_SIDE = {"webp": 16_383, "jpeg": 65_500, "gif": 65_535}  # pixels, by the formats' own rules
 
@@ -46,14 +48,22 @@ def encode_animation(
 ) -> bytes:
     """The bytes of an endless loop of frames: "webp" (lossy), "gif" (256 colours, whole centiseconds) or "png" (APNG).
 
-    Equal neighbours are stored once and shown for as long.
+    Equal neighbours are stored once and shown for as long. Raises UsageError for times that a frame cannot have.
     """
+    if not 10 <= milliseconds <= MOST_SHOWN:
+        raise UsageError(f"{milliseconds} milliseconds a frame: from 10 to {MOST_SHOWN:,}")
     out = io.BytesIO()
     options: dict[str, Any] = {"webp": {"quality": 90, "method": 4}, "gif": {"disposal": 2}, "png": {}}[form]
-    Image.Image.save(
-        frames[0], out, form, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, **options,
-        **embed(document, form),
-    )  # fmt: skip
+    shown = hundredths(milliseconds) if form == "gif" else milliseconds
+    try:
+        Image.Image.save(
+            frames[0], out, form, save_all=True, append_images=frames[1:], duration=shown, loop=0, **options,
+            **embed(document, form),
+        )  # fmt: skip
+    except (OverflowError, struct.error):
+        raise UsageError(
+            f"{shown} milliseconds a frame: equal frames together are longer than a {form.upper()} has"
+        ) from None
     return out.getvalue()
 
 

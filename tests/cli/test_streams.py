@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from genctl import hub
 from genctl.cli.main import execute
@@ -142,7 +142,6 @@ def test_what_a_killed_command_left_goes(models: Path) -> None:
 
 
 def test_json_of_a_file_with_lone_surrogates_is_printed(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from PIL import PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
     info.add_itxt("genctl", json.dumps({"model": "x", "prompt": "\ud800 \x1b[31m"}))
@@ -151,3 +150,19 @@ def test_json_of_a_file_with_lone_surrogates_is_printed(models: Path, capsys: py
     assert json.loads(capsys.readouterr().out)["prompt"].startswith("?")
     assert execute(["info", "a.png"]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_json_never_carries_what_a_terminal_obeys(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "\x1b[31m \x9b31m \x7f \u2028 \u202e \U000e0041 [bold]x[/bold] caf\u00e9 \U0001f408"
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("genctl", json.dumps({"model": "tiny-ldm", "prompt": odd, "seed": 3, "steps": 1}))
+    Image.new("RGB", (32, 32)).save("a.png", pnginfo=info)
+    Path("p.txt").write_text(json.dumps({"prompt": odd}) + "\n")
+    draw = ["sample", "-m", "tiny-ldm", "--steps", "1", "--json", "--progress", "json", "-f", "-o", "b.png"]
+    for command in (["info", "a.png", "--json"], [*draw, "--prompts", "p.txt"], [*draw, "--like", "a.png"]):
+        assert execute(command) == 0
+        out, err = capsys.readouterr()
+        assert len(out.splitlines()) == 1
+        assert json.loads(out)["prompt"] == odd
+        assert "caf\u00e9 \U0001f408" in out  # what is text stays readable
+        assert all(mark.isprintable() or mark == "\n" for mark in out + err)

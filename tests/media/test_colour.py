@@ -96,13 +96,45 @@ def test_profiles_count_everywhere_a_picture_is_read(tmp_path: Path) -> None:
     assert near(load(tmp_path, 16, DataConfig()).pixels[0, :, 3, 3].tolist(), BLUE)
 
 
-@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"tIME", b"quSt"])
+PARTS = (
+    b"tEXt",
+    b"zTXt",
+    b"iTXt",
+    b"iCCP",
+    b"eXIf",
+    b"tIME",
+    b"quSt",
+    b"gAMA",
+    b"cHRM",
+    b"sRGB",
+    b"pHYs",
+    b"acTL",
+    b"fcTL",
+)
+
+
+@pytest.mark.parametrize("kind", PARTS)
 def test_metadata_never_spoils_a_picture(kind: bytes) -> None:
     image = Image.effect_noise((40, 30), 90).convert("RGB")
     png = encoded(image, "PNG")
     large = b"key\0" + b"x" * (3 << 20) if kind != b"zTXt" else b"key\0\0" + zlib.compress(bytes(80 << 20))
     for body, spoil in ((large, 0), (b"key\0 short", 1), (b"", 0)):
         assert read_picture(with_part(png, kind, body, spoil), "a.png").tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("mark", [0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE])
+def test_what_a_jpeg_says_beside_its_picture_never_spoils_it(mark: int) -> None:
+    image = Image.effect_noise((40, 30), 90).convert("RGB")
+    jpeg = encoded(image, "JPEG")
+    wanted = read_picture(jpeg, "a.jpg").tobytes()
+    names = (b"", b"JFIF\0", b"Exif\0\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"MPF\0", b"Adobe")
+    remarks: list[str] = []
+    for name in names:
+        for more in (b"", b"\1", b"\1\2\3", bytes(40)):
+            if not (mark == 0xEE and name == b"Adobe" and len(more) > 3):  # else it says what its colours are
+                part = bytes([0xFF, mark]) + struct.pack(">H", 2 + len(name + more)) + name + more
+                assert read_picture(jpeg[:2] + part + jpeg[2:], "a.jpg", remarks.append).tobytes() == wanted
+    assert all("a.jpg: " in line and "ignored" in line for line in remarks)
 
 
 def test_a_profile_of_two_megabytes_is_used() -> None:

@@ -63,9 +63,52 @@ def test_invokeai_writes_json() -> None:
     assert said == {"made_by": "InvokeAI", "metadata": {"positive_prompt": "a cat", "seed": 5}}
 
 
+def saved(form: str, exif: dict[int, str], **options: Any) -> bytes:
+    made = Image.Exif()
+    for tag, text in exif.items():
+        made[tag] = text
+    out = io.BytesIO()
+    Image.new("RGB", (12, 8), "teal").save(out, form, exif=made.tobytes(), **options)
+    return out.getvalue()
+
+
+def test_comfyui_puts_its_graph_into_exif_of_webp() -> None:
+    said = made_by_others(saved("WEBP", {0x0110: "prompt:" + json.dumps(NODES), 0x010F: "workflow:{}"}))
+    assert (said["made_by"], said["texts"], said["seed"]) == ("ComfyUI", ["a cat"], 5)
+
+
+@pytest.mark.parametrize(
+    ("data", "tool", "texts"),
+    [
+        (saved("JPEG", {0x010E: "a cat", 0x0131: "Some Tool"}), "Some Tool", {"description": "a cat"}),
+        (saved("JPEG", {}, comment=b"drawn by hand"), "another tool", {"comment": "drawn by hand"}),
+        (png_with(Dream='"a cat" -s 50 -S 123'), "another tool", {"dream": '"a cat" -s 50 -S 123'}),
+        (png_with(prompt="a cat", seed="5"), "another tool", {"prompt": "a cat", "seed": 5}),
+        (png_with(Software="NovelAI", Comment='{"steps": 28}'), "NovelAI", {"comment": {"steps": 28}}),
+        (png_with(family="ldm", picture="1x1"), "another tool", {"family": "ldm", "picture": "1x1"}),
+    ],
+)
+def test_whatever_texts_there_are_are_shown(data: bytes, tool: str, texts: dict[str, Any]) -> None:
+    said = made_by_others(data)
+    assert said["made_by"] == tool
+    assert said["texts"].items() >= texts.items()
+    assert said.keys() == {"made_by", "texts"}  # under a key of their own, so that none stands for what genctl says
+
+
+def test_json_under_the_name_of_a_line() -> None:
+    swarm = {"sui_image_params": {"prompt": "a cat", "seed": 5}}
+    assert made_by_others(png_with(parameters=json.dumps(swarm))) == {"made_by": "SwarmUI", "metadata": swarm}
+    assert made_by_others(png_with(parameters='{"seed": 5}', fooocus_scheme="fooocus"))["made_by"] == "Fooocus"
+    assert made_by_others(saved("JPEG", {}, comment=LINE.encode()))["parameters"] == LINE
+    nan = made_by_others(png_with(invokeai_metadata='{"a": NaN}'))
+    assert nan["metadata"] == '{"a": NaN}'  # which would be no JSON if it were written again
+
+
 @pytest.mark.parametrize(
     "texts", [{"prompt": "[1"}, {"prompt": '{"a": 3}'}, {"prompt": "[" * 100_000}, {"parameters": ""},
-              {"workflow": "null"}, {"prompt": '{"3": {"class_type": 1, "inputs": {"text": []}}}'}]
+              {"workflow": "null"},
+              {"invokeai_metadata": "[" * 900 + "]" * 900}, {"workflow": "9" * 9999},
+              {"prompt": '{"3": {"class_type": 1, "inputs": {"text": []}}}'}]
 )  # fmt: skip
 def test_odd_texts_are_no_fault(texts: dict[str, str]) -> None:
     assert isinstance(made_by_others(png_with(**texts)), dict)

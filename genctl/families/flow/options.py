@@ -61,8 +61,11 @@ class FlowOptions(Options):
     @classmethod
     def check_document(cls, document: Mapping[str, Any]) -> None:
         said = document["config"]
-        config.build(SamplingConfig, said.get("sampling", {}))
-        net = said.get(str(said.get("architecture", "net")), {})
+        config.build(SamplingConfig, said.get("sampling", {}), "sampling.")
+        architecture = said.get("architecture", "net")
+        if not isinstance(architecture, str):
+            raise UsageError(f"setting architecture is {architecture!r:.60}; it wants a name")
+        net = said.get(architecture, {})
         if not isinstance(net, dict) or not _listed(net.get("scalars", []), str):
             raise UsageError("setting net is no table of settings of a network")
         if not _listed(net.get("channels", []), int) or not _listed(
