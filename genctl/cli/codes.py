@@ -237,7 +237,7 @@ def _refuse_cells(codes: Tensor, model: Model, name: str) -> None:
     """Raise InputError for codes [C, h, w] of too large a picture; say that one takes a while."""
     from genctl.media.pictures import refuse_large
 
-    factor = getattr(model.family, "factor", 1)
+    factor = getattr(model.family, "factor", None) or getattr(model.family.config, "factor", None) or 1
     height, width = (factor * cells for cells in codes.shape[-2:]) if codes.dim() == 3 else (0, 0)
     refuse_large(width, height, name)
     shared.remark_large(name, width, height)
