@@ -140,7 +140,7 @@ def _weighted(option: Option, value: Any) -> Weighted | None:
         if isinstance(item, str):
             text, _, number = item.rpartition(":")
             try:
-                said = bool(text) and not re.search(r"[0-9]:[0-9]+$", item)
+                said = bool(text) and not re.search(r"[0-9]\s*:\s*[0-9]+\s*$", item)
                 words, weight = (text, float(number)) if said else (item, 1.0)
             except ValueError:
                 words, weight = item, 1.0

@@ -183,7 +183,7 @@ def of_provenance(folder: Path, draw: random.Random, number: int) -> list[list[s
 
 def of_prompts(folder: Path, draw: random.Random, number: int) -> list[list[str]]:
     lines = [{"prompt": "cat", "steps": 1, "seed": 3, "n": 1, "cfg": 2.0, "also": [["hat", 0.5]], "size": "32x48"}]
-    text = json.dumps(changed(lines, draw)[0] if draw.random() < 0.8 else lines[0])
+    text = json.dumps(next(iter(changed(lines, draw)), {}) if draw.random() < 0.8 else lines[0])
     data = ("cat\n" + text + "\n").encode("utf-8", "surrogatepass")
     Path("x.txt").write_bytes(bytes_changed(data, draw) if draw.random() < 0.4 else data)
     return [["sample", "-m", "tiny-ldm", "--prompts", "x.txt", "--steps", "1", "--grid", "-o", "y.png", "-f", "-q"]]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from genctl.cli import shared
 from genctl.cli.output import named, put_out
-from genctl.errors import GenctlError, InputError, ModelError, UsageError
+from genctl.errors import InputError, ModelError, UsageError
 from genctl.families import registry
 from genctl.media import names
 
@@ -51,8 +52,8 @@ def encode(
     quiet: shared.Quiet = False,
 ) -> None:
     """Turn pictures into codes: genctl encode a.png -o a.safetensors."""
-    from genctl.media.stream import listed, pictures_from
-    from genctl.media.write import refuse_terminal, write_stdout
+    from genctl.media.stream import each, listed
+    from genctl.media.write import refuse_terminal
 
     shared.one_stdout(output, as_json)
     if skip_existing and (output in (None, "-") or force):
@@ -68,45 +69,23 @@ def encode(
         shared.remark_left_out(source, quiet)
     work = Encoding(model, size, space, prompt, steps, device, trust, quiet, context)
     if output == "-":
-        for name, data in pictures_from(pictures):
-            write_stdout(work.document(name, data))
+        work.stream(source for named in pictures for source in each(named))
         return
     sources = listed(pictures)
     paths = _code_paths(output, sources, model, force or skip_existing)
-    if len(paths) < len(sources):  # one file may hold several documents, one after another
-        _write(paths[0], b"".join(work.document(source.name, source.load()) for source in sources), as_json, force)
-        return
-    _encode_each(work, sources, paths, force, skip_existing, as_json)
-
-
-def _encode_each(
-    work: Encoding, sources: list[Source], paths: list[Path], force: bool, skip_existing: bool, as_json: bool
-) -> None:
-    """A file a picture. Of several pictures a bad one is named and left out, and its error is what the command ends
-    with."""
-    bad: list[GenctlError] = []
     there = [skip_existing and path.exists() for path in paths]
     if any(there):
-        shared.remark(f"{sum(there)} of {len(there)} exist already, left as they are", work.quiet)
-    for source, path, exists in zip(sources, paths, there, strict=True):
-        if exists:
-            continue
-        try:
-            document = work.document(source.name, source.load())
-        except InputError as error:
-            if len(sources) == 1:
-                raise
-            bad.append(error)
-            shared.remark(f"genctl: left out: {error}")
-            continue
-        _write(path, document, as_json, force)
-    if bad:
-        raise InputError(f"{len(bad)} of {len(sources)} pictures were left out, the first: {bad[0]}")
+        shared.remark(f"{sum(there)} of {len(there)} exist already, left as they are", quiet)
+    if len(paths) == len(sources):
+        jobs = [(source, path) for source, path, exists in zip(sources, paths, there, strict=True) if not exists]
+        work.to_files(jobs, as_json, force)
+    elif not all(there):
+        work.to_one_file(sources, paths[0], as_json, force)
 
 
 def _code_paths(output: str | None, sources: list[Source], model: str, force: bool) -> list[Path]:
-    """One path a picture, or one for all. Pictures of a folder keep their places below it; of two that would have one
-    name the second gets a number."""
+    """One path a picture, or one for all where the name has no field that differs. Pictures of a folder keep their
+    places below it; of two that would have one name the second gets a number."""
     inside = [source.inside.with_suffix(CODES) for source in sources]
     if output is None:
         return names.unique(inside)
@@ -117,7 +96,7 @@ def _code_paths(output: str | None, sources: list[Source], model: str, force: bo
     if output.endswith("/") or Path(output).is_dir():
         paths = names.unique_within(folder / path for folder, path in zip(filled, inside, strict=True))
     else:
-        paths = filled[:1] if len(set(filled)) == 1 else names.unique_within(filled)
+        paths = names.unique_within(filled) if re.search(r"\{(i|seed|prompt)[:}]", output) else filled[:1]
     for path in paths:
         names.check_writable(path, force, names.SKIPS if len(paths) > 1 else "")
     return paths
@@ -137,13 +116,65 @@ class Encoding:
     quiet: bool
     context: typer.Context
     model: Model | None = None
+    seen: int = 0  # pictures
+    named: int = 0  # bad ones that were said
+    bad: list[InputError] = field(default_factory=list)
+
+    def stream(self, sources: Iterable[Source]) -> None:
+        """Each picture's document to stdout as soon as it is there."""
+        from genctl.media.write import write_stdout
+
+        for _, document in self.documents((source, None) for source in sources):
+            write_stdout(document)
+        self.end()
+
+    def to_files(self, jobs: list[tuple[Source, Path]], as_json: bool, force: bool) -> None:
+        """A file a picture."""
+        for path, document in self.documents(jobs):
+            _write(path, document, as_json, force)
+        self.end()
+
+    def to_one_file(self, sources: list[Source], path: Path, as_json: bool, force: bool) -> None:
+        """One file of several documents, one after another."""
+        made = b"".join(document for _, document in self.documents((source, None) for source in sources))
+        if made:
+            _write(path, made, as_json, force)
+        self.end()
+
+    def documents(self, jobs: Iterable[tuple[Source, Any]]) -> Iterator[tuple[Any, bytes]]:
+        """(what came with it, its document) of each picture that can be read. A bad one is named and left out."""
+        for source, what in jobs:
+            self.seen += 1
+            try:
+                document = self.document(source.name, source.load())
+            except InputError as error:
+                self.bad.append(error)
+                if self.seen > 1:
+                    self.name_bad()
+                continue
+            self.name_bad()
+            yield what, document
+
+    def name_bad(self) -> None:
+        """Say the bad pictures that were not said yet: a single one is the command's own error."""
+        for error in self.bad[self.named :]:
+            shared.remark(f"genctl: left out: {error}")
+        self.named = len(self.bad)
+
+    def end(self) -> None:
+        """Raise InputError where pictures were bad: what the command ends with."""
+        if self.bad and self.seen == 1:
+            raise self.bad[0]
+        if self.bad:
+            raise InputError(f"{len(self.bad)} of {self.seen} pictures were left out, the first: {self.bad[0]}")
 
     def document(self, name: str, data: bytes) -> bytes:
         """One picture's document. Raises InputError for what is no picture."""
-        from genctl.media.pictures import fit, read_picture
+        from genctl.media.pictures import fit, read_picture, refuse_large
 
         picture = read_picture(data, name, lambda line: shared.remark(line, self.quiet))
         picture = fit(picture, self.size) if self.size else picture
+        refuse_large(*picture.size, name)
         shared.remark_large(name, *picture.size)
         self.model = self.model or shared.model_of(self.name, self.device, self.quiet, self.trust)
         return self._encoded(self.model, picture, name)
@@ -193,13 +224,23 @@ def decode(
         )
     models: dict[str, Model] = {}
     for index, (tensor, info) in enumerate(listed):
-        shared.remark_large(codes, *reversed(info.get("pixels") or (0, 0)))
         decoder = _decoder(model or str(info.get("model", "")), info, models, device, trust, given=model is not None)
+        _refuse_cells(tensor, decoder, codes)
         picture = decoder.decode(Codes(tensor, info), codes)
         said = None if no_metadata else picture.document
         path = put_out(picture, paths[index] if paths else None, said, force)
         if path is not None:
             shared.result(path, as_json, {"i": index} | picture.document)
+
+
+def _refuse_cells(codes: Tensor, model: Model, name: str) -> None:
+    """Raise InputError for codes [C, h, w] of too large a picture; say that one takes a while."""
+    from genctl.media.pictures import refuse_large
+
+    factor = getattr(model.family, "factor", None) or getattr(model.family.config, "factor", None) or 1
+    height, width = (factor * cells for cells in codes.shape[-2:]) if codes.dim() == 3 else (0, 0)
+    refuse_large(width, height, name)
+    shared.remark_large(name, width, height)
 
 
 def _picture_paths(output: str | None, stem: str, infos: list[dict[str, Any]], force: bool) -> list[Path]:

@@ -36,11 +36,12 @@ class Plan:
         known: dict[Any, Job] = {}
         jobs = []
         for cell in self.cells:
-            key = tuple(item for item in cell.items() if item[0] != "seed")
+            key: Any = tuple(item for item in cell.items() if item[0] != "seed")
             try:
-                job = known[key] if key in known else known.setdefault(key, job_of(cell, documents))
+                hash(key)
             except TypeError:  # a JSON line's list
-                job = job_of(cell, documents)
+                key = repr(key)
+            job = known[key] if key in known else known.setdefault(key, job_of(cell, documents))
             jobs.append(replace(job, seed=cell["seed"]))
         return jobs
 

@@ -78,7 +78,7 @@ class Session:
             paths: list[Path] = []
         else:
             wanted = results[:1] if out.grid else results
-            paths = names.plan(out.path, wanted, out.force, "a folder or --grid", out.skip_existing)
+            paths = names.plan(out.path, wanted, out.force, "a folder or --grid", out.skip_existing, True)
         if out.grid:
             cell = (max(size.width for size in sizes), max(size.height for size in sizes))
             sheet.refuse(names.format_of(paths[0]) if paths else "png", len(jobs), plan.layout, cell)

@@ -85,11 +85,16 @@ def hundredths(milliseconds: int) -> int:
 
 
 def plan(
-    out: str | None, results: list[Result], force: bool, instead: str = "a folder", existing: bool = False
+    out: str | None,
+    results: list[Result],
+    force: bool,
+    instead: str = "a folder",
+    existing: bool = False,
+    resumes: bool = False,
 ) -> list[Path]:
     """The path of each result, with nothing written yet. Raises UsageError for a name that cannot work (for several
     pictures into one file, saying what to give `instead`), WorldError for a folder that cannot be written. `existing`:
-    a file that is there already is no obstacle, and keeps its name."""
+    a file that is there already is no obstacle, and keeps its name. `resumes`: the command has --skip-existing."""
     own = [result.own_name for result in results]
     if out == "":
         raise UsageError("-o: empty; give a file name, a folder, or -")
@@ -103,7 +108,7 @@ def plan(
         format_of(path)
     refuse_collisions(out or "", paths, instead)
     for path in paths:
-        check_writable(path, force or existing, SKIPS if len(results) > 1 else "")
+        check_writable(path, force or existing, SKIPS if resumes and len(results) > 1 else "")
     return paths
 
 

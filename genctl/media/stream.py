@@ -85,24 +85,26 @@ class Source:
 def listed(sources: list[str]) -> list[Source]:
     """Every picture of the sources, as `pictures_from` gives them, without holding the files' bytes (those of a stream
     on stdin are held)."""
-    found: list[Source] = []
-    for source in sources:
-        path = Path(source)
-        if source == "-":
-            found += [Source(name, partial(bytes, data), Path("codes.png")) for name, data in _stdin_pictures()]
-        elif is_folder(path):
-            found += [Source(str(file), partial(read_file, file), file.relative_to(path)) for file in _inside(path)]
-        elif not is_file(path):  # a pipe, which can be read once; or nothing, which is said
-            found += [Source(name, partial(bytes, data), Path(path.name)) for name, data in _file_pictures(source)]
-        else:
-            names = [name for name, _ in _file_pictures(source)]
-            found += [
-                Source(
-                    name, partial(_nth, source, index) if len(names) > 1 else partial(read_file, path), Path(path.name)
-                )
-                for index, name in enumerate(names)
-            ]
-    return found
+    return [found for source in sources for found in each(source)]
+
+
+def each(source: str) -> Iterator[Source]:
+    """The pictures of one source, those of stdin as they come."""
+    path = Path(source)
+    if source == "-":
+        for name, data in _stdin_pictures():
+            yield Source(name, partial(bytes, data), Path("codes.png"))
+    elif is_folder(path):
+        for file in _inside(path):
+            yield Source(str(file), partial(read_file, file), file.relative_to(path))
+    elif not is_file(path):  # a pipe, which can be read once; or nothing, which is said
+        for name, data in _file_pictures(source):
+            yield Source(name, partial(bytes, data), Path(path.name))
+    else:
+        names = [name for name, _ in _file_pictures(source)]
+        for index, name in enumerate(names):
+            load = partial(_nth, source, index) if len(names) > 1 else partial(read_file, path)
+            yield Source(name, load, Path(path.name))
 
 
 def _nth(source: str, index: int) -> bytes:

@@ -73,3 +73,17 @@ def test_distilling_takes_the_same_lines(tmp_path: Path) -> None:
         (tmp_path / "p.txt").write_bytes(b"cat\n\n" + row)
         with pytest.raises(InputError, match=r"p\.txt: line 3"):
             prompts_of(str(tmp_path / "p.txt"))
+
+
+def test_a_line_with_a_list_is_checked_once_however_many_pictures_it_wants(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from genctl.cli import jobs
+
+    checked = []
+    job_of = jobs.job_of
+    monkeypatch.setattr(jobs, "job_of", lambda *given: checked.append(0) or job_of(*given))
+    Path("p.txt").write_text('{"prompt": "cat", "n": 50000, "also": [["hat", 0.5]]}\n')
+    assert execute(["sample", "-m", "tiny-ldm", "--prompts", "p.txt", "--grid", "-o", "x.png"]) == 2
+    assert "megapixels" in capsys.readouterr().err
+    assert len(checked) == 2  # as the line is read, and as it is planned

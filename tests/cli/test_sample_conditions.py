@@ -204,3 +204,14 @@ def test_like_asks_for_all_that_a_picture_was_made_of(models: Path, capsys: pyte
     best = drawing("best.png", "-m", "optimal", "--data", "shapes", "-s", "1")
     assert drawing("again.png", "--like", "best.png", "--data", "shapes") == best
     assert failure(capsys, "sample", "--like", "best.png")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "pair"),
+    [("ratio 16:9", ("ratio 16:9", 1.0)), ("ratio 16 : 9", ("ratio 16 : 9", 1.0)), ("16:9 ", ("16:9 ", 1.0)),
+     ("at 10:30", ("at 10:30", 1.0)), ("hat:2", ("hat", 2.0)), ("hat: 0.5", ("hat", 0.5)), ("a:b", ("a:b", 1.0))],
+)  # fmt: skip
+def test_a_ratio_is_text(said: str, pair: tuple[str, float]) -> None:
+    from genctl.asked import every_option
+
+    assert every_option()["also"].said((said,)) == (pair,)

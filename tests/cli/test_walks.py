@@ -118,3 +118,18 @@ def test_the_first_frame_of_several_is_said(models: Path, ending: str, capsys: p
         assert execute(command) == 0
         assert f"a.{ending}: has several frames, of which the first is used\n" in capsys.readouterr().err
     assert execute(["info", f"a.{ending}"]) == 0
+
+
+def test_what_cannot_be_resumed_names_no_flag_that_is_not_there(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    circle("a.png", (32, 32))
+    assert execute(["encode", "a.png", "a.png", "-m", "tiny-vae", "-o", "codes.safetensors"]) == 0
+    for command in ([*BETWEEN, "a.png", "a.png", "-o", "frames/"], ["decode", "codes.safetensors", "-o", "pictures/"]):
+        assert execute(command) == 0
+        assert execute(command) == 2
+        assert capsys.readouterr().err.endswith("exists already; -f replaces it\n")
+    many = ["sample", "-m", "tiny-ldm", "-n", "2", "--seed", "1", "--steps", "1", "-o", "drawn/"]
+    assert execute(many) == 0
+    assert execute(many) == 2
+    assert "--skip-existing goes on" in capsys.readouterr().err
