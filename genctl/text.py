@@ -21,6 +21,7 @@ from genctl.errors import InputError
 MOST_LINE = 1 << 20  # bytes
 MOST_TEXT = 1 << 28  # bytes of a file
 MOST_DEPTH = 32  # of JSON
+JOINERS = "\u200c\u200d"  # invisible, within words of some scripts and within an emoji of several
 PIECE = 1 << 16  # bytes that are read at once, at most
 MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 SHORT = reprlib.Repr()
@@ -191,3 +192,8 @@ def _shown(part: str) -> str:
         with contextlib.suppress(UnicodeEncodeError):
             return lenient(os.fsencode(part))
         return clean(part)
+
+
+def printable(text: str, most: int | None = None) -> str:
+    """Text of a file without what a terminal would obey, at most so many characters of it."""
+    return "".join(mark if mark.isprintable() or mark in JOINERS else "?" for mark in text[:most])

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from genctl.errors import PipeClosedError
-
-JOINERS = "\u200c\u200d"  # invisible, within words of some scripts and within an emoji of several
+from genctl.text import JOINERS, printable
 
 
 def open_streams() -> None:
@@ -31,11 +30,6 @@ def open_streams() -> None:
     for stream, how in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=how)
-
-
-def printable(text: str) -> str:
-    """Text of a file, without what a terminal would obey."""
-    return "".join(mark if mark.isprintable() or mark in JOINERS else "?" for mark in text)
 
 
 def note(text: str, quiet: bool = False) -> None:

@@ -63,7 +63,7 @@ class Pictures:
     config: DataConfig
     bad: list[str]
     summary: str = ""
-    told: dict[str, Any] = field(default_factory=dict)  # how many, and of what: by which a run knows them again
+    identity: dict[str, Any] = field(default_factory=dict)  # how many, and of what: by which a run knows them again
     attribution: str = ""
 
     def __len__(self) -> int:
@@ -129,8 +129,8 @@ def load(
     captions = hashlib.sha256(json.dumps(said).encode()).hexdigest()
     fingerprint = hashlib.sha256(f"{content}/{size.plain}/{config.fit}/{captions}".encode()).hexdigest()[:16]
     summary = replace(listing, entries=kept, notes=listing.notes + notes).summary()
-    told = {"pictures": len(kept), "content": content[:16], "captions": captions[:16]}
-    return Pictures(made["pixels"], kept, fingerprint, config, bad, summary, told, attribution(inside))
+    identity = {"pictures": len(kept), "content": content[:16], "captions": captions[:16]}
+    return Pictures(made["pixels"], kept, fingerprint, config, bad, summary, identity, attribution(inside))
 
 
 def _decode_all(entries: list[Entry], size: Size, how: Fit, places: tuple[Path, Path]) -> dict[str, Tensor]:

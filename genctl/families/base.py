@@ -111,7 +111,7 @@ class Family(nn.Module):
         self.trusted = False  # whether it may name files elsewhere, and what is to be fetched, as its parts
         self.sha256 = ""  # of that file
         self.weights_sha256 = ""  # of its tensors alone: the same for a file whose header was rewritten
-        self.watch: Watch = lambda stage, done, of: None  # told how far the preparation of training is
+        self.watch: Watch = lambda stage, done, of: None  # hears how far the preparation of training is
         self.parts: dict[str, Any] = {}  # frozen helpers (codec, text encoder): loaded by name, never saved within
 
     @property

@@ -32,7 +32,7 @@ from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.lpips import psnr
 from genctl.sizes import Size, Sized
 
-JUDGED, FAIR = 8, 22.0  # pictures by which a codec is judged, and dB (PSNR) below which a person is told
+JUDGED, FAIR = 8, 22.0  # pictures by which a codec is judged, and dB (PSNR) below which it is said
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from genctl import files, hub
 from genctl.errors import ModelError, UsageError
 from genctl.families.base import Family
 from genctl.families.saved import kept
-from genctl.training.run import Run, not_finite, printable
+from genctl.text import printable
+from genctl.training.run import Run, not_finite
 
 Remark = Callable[[str], None]
 NONE = "none"  # --init none: at random
@@ -75,5 +76,5 @@ def whole_tensors(path: Any) -> dict[str, Any]:
     files.check_tensors(path, header)
     wrong = not_finite(tensors)
     if wrong:
-        raise ModelError(f"{path}: {printable(wrong)} holds NaN or infinite values; the file is damaged")
+        raise ModelError(f"{path}: {printable(wrong, 80)} holds NaN or infinite values; the file is damaged")
     return tensors

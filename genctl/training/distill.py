@@ -99,7 +99,7 @@ def distill(
         data_config = config.build(DataConfig, config.merge(recorded, values.get("data", {})), "data.")
         pictures = load(Path(data), teacher.pixels, data_config, remark)
         remark(f"data: {pictures.summary} ({data_config.fit} to {teacher.pixels.plain} px)")
-        document["data"] |= config.to_dict(data_config) | pictures.told | {"fingerprint": pictures.fingerprint}
+        document["data"] |= config.to_dict(data_config) | pictures.identity | {"fingerprint": pictures.fingerprint}
         facts |= facts_of(student, pictures, document)
         make = functools.partial(sources, student, pictures, Path(data))
         texts, held_texts = ([prompt_of(teacher, e) for e in pictures.split(held).entries] for held in (False, True))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from genctl.errors import UsageError, WorldError
+from genctl.text import printable
 
 fcntl: Any
 try:
@@ -91,7 +92,7 @@ class Lock:
             fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError:
             said = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-            holder = "".join(mark if mark.isprintable() else "?" for mark in said) or "another process trains here"
+            holder = printable(said) or "another process trains here"
             raise UsageError(f"{self.folder}: {holder}; stop it first, or give another -o") from None
         except OSError:  # a file system without locks: not guarded
             pass

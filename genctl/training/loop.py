@@ -25,9 +25,10 @@ from genctl import draws
 from genctl.draws import Draw
 from genctl.errors import DivergedError, UsageError, out_of_memory
 from genctl.families.base import Family, Source
+from genctl.text import printable
 from genctl.training.keep import Keeper, last_good
 from genctl.training.optim import PowerEMA, TrainConfig, make_optimisers, rate, update
-from genctl.training.run import Run, State, not_finite, printable
+from genctl.training.run import Run, State, not_finite
 
 BAD_STEPS = 10  # skipped or far-off steps in a row that end a run
 PROBES, PROBED = 3, 32  # batches at most, and rows of each, by which a state is judged before it is kept
@@ -296,7 +297,7 @@ class Trainer:
         try:
             self._restore(tensors)
         except (RuntimeError, KeyError, ValueError) as error:
-            said = printable(" ".join(str(error).split()))
+            said = printable(" ".join(str(error).split()), 80)
             raise UsageError(f"{self.run.folder}: its state is of another architecture ({said})") from None
         self.run.drop_after(self.step, self.remark)
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genctl import files
 from genctl.errors import DivergedError, GenctlError, InputError, ModelError, UsageError
+from genctl.text import printable
 from genctl.training.lock import LOCK, Lock
 from genctl.writing import write_whole
 
@@ -238,7 +239,7 @@ def read_state(path: Path) -> State:
         raise ModelError(f"{path}: damaged (it is not what its header was written with)")
     wrong = not_finite(tensors)
     if wrong:
-        raise ModelError(f"{path}: {printable(wrong)} holds NaN or infinite values")
+        raise ModelError(f"{path}: {printable(wrong, 80)} holds NaN or infinite values")
     try:
         step, minutes, prepared = int(facts["step"]), float(facts["minutes"]), float(facts.get("prepared", "0"))
     except (KeyError, ValueError):
@@ -256,10 +257,6 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             return key
     return ""
-
-
-def printable(text: str) -> str:
-    return "".join(mark if mark.isprintable() else "?" for mark in text)[:80]
 
 
 def _steps_of(path: Path) -> float:

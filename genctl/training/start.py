@@ -75,7 +75,7 @@ def train(
     begun = chosen(family, init, run)
     document = {
         "family": model, "config": config.to_dict(model_config), "train": config.to_dict(train_config),
-        "data": config.to_dict(data_config) | pictures.told | {"fingerprint": pictures.fingerprint}, "seed": seed,
+        "data": config.to_dict(data_config) | pictures.identity | {"fingerprint": pictures.fingerprint}, "seed": seed,
         "init": begun,
         "parts": cls.part_hashes(model_config), "version": __version__,
     }  # fmt: skip
