@@ -343,10 +343,11 @@ def test_training_tells_its_progress_as_json_lines(models: Path, capsys: pytest.
     command += ["--set", "train.log_steps=2", "--set", "model.condition=none"]
     assert execute([*command, "-o", "runs/rf", "--progress", "json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [(row["event"], row["stage"], row["step"], row["of"]) for row in rows] == [
-        ("progress", "train", 1, 4), ("progress", "train", 2, 4), ("progress", "drawing a sheet", 2, 4),
-        ("progress", "train", 4, 4), ("progress", "saving", 4, 4), ("progress", "held out", 4, None),
-    ]  # fmt: skip
+    assert {row["event"] for row in rows} == {"progress"}
+    said = [(row["stage"], row["step"], row["of"]) for row in rows]
+    wanted = [("train", 1, 4), ("train", 2, 4), ("drawing a sheet", 2, 4), ("train", 4, 4), ("saving", 4, 4),
+              ("held out", 4, None)]  # fmt: skip
+    assert [row for row in said if row in wanted] == wanted  # a slow machine says more between them
     assert rows[0]["loss"] > 0
     student = ["distill", "--model", "runs/rf", "--updates", "1", "--pairs", "2", "--method", "reflow", "-q"]
     assert execute([*student, "-o", "runs/fast", "--set", "train.batch=2", "--progress", "json"]) == 0

@@ -93,7 +93,7 @@ def test_settings_that_fit_no_network_or_data_are_refused(shapes: Pictures) -> N
         RF(RFConfig(16, "none", unet=UNetConfig((16, 208), 1, (False, True), head=64)))
     with pytest.raises(UsageError, match=r"model\.pixels is 0"):
         RF(RFConfig(0, "none", unet=UNET))
-    with pytest.raises(UsageError, match="both want to be above 0"):
+    with pytest.raises(UsageError, match="density_std is -1.0; it wants a number above 0"):
         DiffusionConfig(density_std=-1.0)
     with pytest.raises(UsageError, match="sampling steps are 0"):
         SamplingConfig(steps=0)
