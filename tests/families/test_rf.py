@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import flow_request, shape_folder
 
+from genctl.config import build
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.diffusion.path import PATHS
 from genctl.diffusion.target import TARGETS, solve
@@ -93,10 +94,10 @@ def test_settings_that_fit_no_network_or_data_are_refused(shapes: Pictures) -> N
         RF(RFConfig(16, "none", unet=UNetConfig((16, 208), 1, (False, True), head=64)))
     with pytest.raises(UsageError, match=r"model\.pixels is 0"):
         RF(RFConfig(0, "none", unet=UNET))
-    with pytest.raises(UsageError, match="density_std is -1.0; it wants a number above 0"):
+    with pytest.raises(UsageError, match=r"density_std is -1\.0; it wants a number above 0"):
         DiffusionConfig(density_std=-1.0)
-    with pytest.raises(UsageError, match="sampling steps are 0"):
-        SamplingConfig(steps=0)
+    with pytest.raises(UsageError, match="steps is 0; it wants"):
+        build(SamplingConfig, {"steps": 0})
 
 
 def test_pictures_of_one_class_are_refused(tmp_path: Path) -> None:
