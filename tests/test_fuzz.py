@@ -253,7 +253,7 @@ def run(kind: str, count: int, models: Path, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("models", 60), ("codes", 80), ("pictures", 88), ("provenance", 30), ("prompts", 40)]
+    ("kind", "count"), [("models", 45), ("codes", 60), ("pictures", 66), ("provenance", 20), ("prompts", 20)]
 )
 def test_damaged_files_end_in_a_result_or_a_clear_line(
     kind: str, count: int, model_folder: Path, tmp_path: Path

@@ -73,6 +73,7 @@ def test_the_fast_student_goes_where_its_teacher_goes(flows: tuple[Flow, Flow]) 
         assert rms(drawn(student, steps), wanted) < 0.9 * rms(drawn(teacher, steps), wanted)
 
 
+@pytest.mark.slow
 def test_the_fast_student_knows_its_guidance_scale(flows: tuple[Flow, Flow]) -> None:
     teacher, student = flows
     weak, strong = (drawn(teacher, 20, scale) for scale in (1.5, 7.0))

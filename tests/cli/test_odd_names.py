@@ -18,6 +18,7 @@ def run(*arguments: str) -> bytes:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_names_of_another_encoding_all_the_way(models: Path, tmp_path: Path) -> None:
     for name in (ODD, "rot"):
         (tmp_path / "data" / name).mkdir(parents=True)

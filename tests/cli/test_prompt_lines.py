@@ -75,6 +75,7 @@ def test_distilling_takes_the_same_lines(tmp_path: Path) -> None:
             prompts_of(str(tmp_path / "p.txt"))
 
 
+@pytest.mark.slow
 def test_a_line_with_a_list_is_checked_once_however_many_pictures_it_wants(
     models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
