@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from helpers import draw_shape
 
 ODD = os.fsdecode(b"gr\xfcn")
