@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genctl.config import above, below, within
 from genctl.errors import UsageError
+from genctl.nets.fast import bf16_pays
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,8 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
     """The nearest matrices [n, R, C] with equal singular values, about 1 (0.7 to 1.2), by Newton and Schulz's iteration
-    with Jordan's coefficients, in bf16."""
-    x = matrices.bfloat16()
+    with Jordan's coefficients; in bf16 where that is fast, else in float32 (emulated bf16 is many times slower)."""
+    x = matrices.bfloat16() if bf16_pays(matrices.device) else matrices.float()
     tall = x.shape[1] > x.shape[2]
     x = x.mT.contiguous() if tall else x
     x = x / (torch.linalg.matrix_norm(x, keepdim=True, dtype=torch.float32).to(x.dtype) + 1e-7)
