@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import struct
 import zlib
 from pathlib import Path
@@ -117,3 +118,23 @@ def test_every_other_file_is_counted_by_its_kind(tmp_path: Path) -> None:
     for index in range(8):
         (tmp_path / f"y.{index}").write_bytes(b"")
     assert "5 files of other kinds not read (y.5)" in look(tmp_path).notes()
+
+
+@pytest.mark.parametrize(("form", "name"), [("PPM", "a.ppm"), ("TGA", "a.tga"), ("HEIF", "a.heic"), ("PNG", "a.png")])
+def test_mutated_files_of_less_usual_formats_are_read_or_refused(form: str, name: str) -> None:
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    data, dice = packed(form), random.Random(form)
+    read, said = 0, list[str]()
+    for _ in range(300):
+        made = bytearray(data)
+        for _ in range(dice.randint(1, 3)):
+            place = dice.randrange(min(len(made), dice.choice([64, len(made)])))
+            made[place : place + dice.randrange(3)] = dice.choice([b"\xff", b"\0\0", b"9", b"-", b""])
+        try:
+            read += read_picture(bytes(made), name).mode == "RGB"
+        except InputError as error:
+            said.append(str(error))
+    assert said
+    assert all(line.startswith(f"{name}: ") for line in said)
+    assert read > 0 or form == "PNG"
