@@ -47,10 +47,11 @@ def entries_of(table: Path, folder: Path, split: str) -> tuple[list[Entry], list
 def _inside(folder: Path, table: Path, name: str, where: str) -> Path | None:
     """The named file, where there is one. Its name leads nowhere else than into the folder; links there may."""
     file = Path(os.path.normpath(table.parent.absolute() / name))
-    if not file.is_relative_to(os.path.normpath(folder.absolute())):
+    top = os.path.normpath(folder.absolute())
+    if not file.is_relative_to(top):
         raise InputError(f"{where} names a file outside the folder ({short(name)})")
     try:
-        return table.parent / name if file.is_file() else None
+        return folder / file.relative_to(top) if file.is_file() else None
     except (OSError, ValueError):  # a name that is too long, that holds a NUL, links in a circle
         return None
 

@@ -239,3 +239,16 @@ def test_names_that_begin_as_those_of_notices_do(tmp_path: Path) -> None:
     listing = scan(tmp_path)
     assert [entry.captions for entry in listing.entries] == [("a license plate",), ("a readme",)]
     assert listing.summary() == "2 pictures, captions from .txt files"
+
+
+def test_names_from_the_root_and_by_way_of_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set/b").mkdir(parents=True)
+    rows = [str(tmp_path / "set/a.png"), "b/../c.png", *(f"{index}.png" for index in range(50))]
+    for name in ("a", "c", *range(50)):
+        save(tmp_path / f"set/{name}.png")
+    (tmp_path / "set/metadata.jsonl").write_text("".join(json.dumps({"file_name": name}) + "\n" for name in rows))
+    pictures = load(Path("set"), 16, DataConfig())
+    assert len(pictures) == 52
+    assert {"set/a.png", "set/c.png"} <= {str(entry.file) for entry in pictures.entries}
+    assert "not named" not in pictures.summary
