@@ -1,7 +1,6 @@
 """The console script and `python -m genctl`: Ctrl-C is one line and exit code 130 from the first import on."""
 
 import os
-import sys
 
 
 def run() -> None:
@@ -9,8 +8,6 @@ def run() -> None:
     try:
         from genctl.cli.main import run as command
 
-        if sys.stdout is not None:  # a file's name goes out as the bytes it has, also where they are no UTF-8
-            sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
         command()
     except KeyboardInterrupt:
         os.write(2, b"genctl: interrupted\n")

@@ -75,7 +75,11 @@ def _claim(temporary: Path, path: Path) -> None:
         raise
     except OSError:  # a file system without links
         with path.open("xb"):
-            temporary.replace(path)
+            try:
+                temporary.replace(path)
+            except OSError:
+                path.unlink(missing_ok=True)  # nothing was written into it
+                raise
 
 
 def short_name(name: str, most: int = 80) -> str:
