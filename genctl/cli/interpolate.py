@@ -125,7 +125,7 @@ def _refuse_unused(context: typer.Context, pictures: bool, prompts: bool, output
 
 
 def _paths(out: str, frames: int, size: tuple[int, int], force: bool) -> list[Path]:
-    from genctl.media import write
+    from genctl.media import sheet, write
 
     total = frames * size[0] * size[1]
     if total > MOST_PIXELS:
@@ -140,7 +140,7 @@ def _paths(out: str, frames: int, size: tuple[int, int], force: bool) -> list[Pa
     if form in ANIMATED:
         write.refuse_size(form, *size)
     else:
-        write.refuse_sheet(form, frames, size, columns=frames)
+        sheet.refuse(form, frames, sheet.Layout(frames, 1), size)
     names.check_writable(Path(out), force)
     return [Path(out)]
 

@@ -1,25 +1,20 @@
-"""Pictures to bytes: single ones, grids, strips and animations, each with how it was made."""
+"""Pictures to bytes: single ones and animations, each with how it was made."""
 
 from __future__ import annotations
 
 import io
-import math
 import os
 import struct
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
 from genctl.errors import PipeClosedError, UsageError
 from genctl.media.names import format_of, hundredths
-from genctl.media.pictures import to_image
 from genctl.media.provenance import embed
 from genctl.writing import write_new
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 6},
@@ -67,38 +62,13 @@ def encode_animation(
     return out.getvalue()
 
 
-def grid(pictures: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Pictures [N, 3, H, W] in reading order on white, `gap` pixels apart; a square by default."""
-    count, _, height, width = pictures.shape
-    columns, size = layout(count, (width, height), columns, gap)
-    sheet = Image.new("RGB", size, "white")
-    for index, picture in enumerate(pictures):
-        sheet.paste(to_image(picture), (index % columns * (width + gap), index // columns * (height + gap)))
-    return sheet
-
-
-def layout(count: int, size: tuple[int, int], columns: int | None, gap: int) -> tuple[int, tuple[int, int]]:
-    """Columns, and (width, height) in pixels, of a sheet of `count` pictures of `size`."""
-    columns = min(columns or math.ceil(math.sqrt(count)), count)
-    rows = math.ceil(count / columns)
-    return columns, (columns * (size[0] + gap) - gap, rows * (size[1] + gap) - gap)
-
-
-def refuse_sheet(form: str, count: int, size: tuple[int, int], columns: int | None = None, gap: int = 2) -> None:
-    """Raise UsageError where so many pictures of `size` make no picture in this format."""
-    _, (width, height) = layout(count, size, columns, gap)
-    what = f"{count} pictures of {size[0]} x {size[1]} in one would be {width} x {height} pixels"
-    if width * height > MOST_SHEET:
-        raise UsageError(f"{what}, more than {MOST_SHEET // 1_000_000} megapixels; ask for fewer, or for one file each")
-    refuse_size(form, width, height, what)
-
-
-def refuse_size(form: str, width: int, height: int, what: str = "") -> None:
+def refuse_size(form: str, width: int, height: int) -> None:
     """Raise UsageError for a picture that the format cannot hold."""
     most = MOST_SIDE.get(form)
     if most and max(width, height) > most:
-        what = what or f"a picture of {width} x {height} pixels"
-        raise UsageError(f"{what}, and a side of {form.upper()} has at most {most}; use .png")
+        raise UsageError(
+            f"a picture of {width} x {height} pixels, and a side of {form.upper()} has at most {most}; use .png"
+        )
 
 
 def write_picture(path: Path, image: Image.Image, document: dict[str, Any] | None = None, force: bool = True) -> Path:

@@ -33,14 +33,14 @@ class Lock:
         self.folder, self.path = folder, folder / LOCK
 
     def refuse_second(self) -> None:
-        """Raise UsageError where another process holds the lock by now."""
+        """Raise WorldError where another process holds the lock by now."""
         if fcntl is not None and os.path.lexists(self.path):
             with self._opened() as descriptor:
                 self._take(descriptor, fcntl.LOCK_SH)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock of the folder, which is made where there is none. Raises UsageError where another has it."""
+        """Hold the lock of the folder, which is made where there is none. Raises WorldError where another has it."""
         with self._held() as descriptor:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} trains here".encode())
@@ -93,6 +93,6 @@ class Lock:
         except BlockingIOError:
             said = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
             holder = printable(said) or "another process trains here"
-            raise UsageError(f"{self.folder}: {holder}; stop it first, or give another -o") from None
+            raise WorldError(f"{self.folder}: {holder}; stop it first, or give another -o") from None
         except OSError:  # a file system without locks: not guarded
             pass

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from genctl import draws
+from genctl.devices import memory_bytes
 from genctl.draws import Draw
 from genctl.errors import DivergedError, UsageError, out_of_memory
 from genctl.families.base import Family, Source
@@ -32,6 +33,7 @@ from genctl.training.run import Run, State, not_finite
 
 BAD_STEPS = 10  # skipped or far-off steps in a row that end a run
 PROBES, PROBED = 3, 32  # batches at most, and rows of each, by which a state is judged before it is kept
+PART_SHARE = 1 / 8  # of a CPU machine's memory, that a part of a batch may take for its backward pass
 SHOWN_SECONDS = 5.0  # between figures that are shown, beside those of every so many steps that are logged
 SHEET_MINUTES = 0.1  # after which the first sheet is drawn, or at the first logged row
 LEAST_SHARE = 1 / 3  # of the minutes that is left to training, however long its preparation took
@@ -89,6 +91,7 @@ class Trainer:
         """Run to the end, or until interrupted (KeyboardInterrupt once the state is saved). Raises DivergedError, with
         what was kept before as it was, also where the end is what diverged."""
         means = Means()
+        self._split()
         saved, last, shown = self.minutes, time.monotonic(), -math.inf
         with self._interruptible():
             while self.progress < 1 and not self.stopping:
@@ -133,6 +136,42 @@ class Trainer:
 
     def _say(self, stage: str, report: Report) -> None:
         report({"stage": stage, "step": self.step, "of": self.config.steps})
+
+    def _split(self) -> None:
+        """On a CPU, take each batch in as many parts as keep what a step remembers for its backward pass within a share
+        of the memory, by what a row takes: there the system ends a process that wants too much, where a GPU says so in
+        time. Raises UsageError where the batch's own numbers do not fit."""
+        batch, share = self.config.batch, PART_SHARE * memory_bytes()
+        if self.model.device.type != "cpu" or not share or batch < 2:
+            return
+        torch.compiler.set_stance("force_eager")  # rows of these counts are not worth compiling for
+        try:
+            row = self._remembered(2) - self._remembered(1)
+        finally:
+            torch.compiler.set_stance("default")
+        rows = draws.rows(self.seed, 0, batch, self.source.weights)[:1]
+        values = self.source.batch(rows, Draw(draws.address("augment", self.seed, 0), 1)).values()
+        size = batch * sum(value.nbytes for value in values)
+        if size > 2 * share:
+            room = f"{size / 1e9:,.1f} GB of {share / PART_SHARE / 1e9:.0f}"
+            raise UsageError(f"train.batch={batch}: its pictures alone take {room}; a smaller batch")
+        wanted = min(batch, math.ceil(batch * row / share))
+        if wanted > self.parts:
+            self.parts = wanted
+            self.remark(f"a batch of {batch} takes {batch * row / 1e9:,.1f} GB: it is taken in {wanted} parts")
+
+    def _remembered(self, count: int) -> int:
+        """Bytes that a step of `count` rows keeps for its backward pass."""
+        kept = {}
+
+        def keep(value: Tensor) -> Tensor:
+            storage = value.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return value
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            self._probed(0, count)
+        return sum(kept.values())
 
     def advance(self) -> dict[str, Tensor]:
         """One step: every phase's backward and update, then the moving average. Returns figures on the device."""
@@ -229,9 +268,11 @@ class Trainer:
         wrong = not_finite(self.tensors())
         if wrong:
             return f"{wrong} holds NaN or infinite values"
+        part = max(1, self.config.batch // self.parts)
+        count = part if self.config.compile else min(part, PROBED)  # of another size it would be compiled again
         losses = []
         for step in range(self.step - 1, self.step - 1 + PROBES):
-            losses.append(self._probed(max(0, step)))
+            losses.append(self._probed(max(0, step), count))
             if math.isfinite(losses[-1]) and not self._far(losses[-1]):
                 return ""
         return f"loss {losses[0]:.4g} after its latest update"
@@ -239,11 +280,9 @@ class Trainer:
     def _far(self, loss: float) -> bool:
         return loss > self.usual + 10 * abs(self.usual) + 1  # False while the usual is not known
 
-    def _probed(self, step: int) -> float:
-        """The loss of the weights of now on some rows of a step's batch. What a lesson notes of its own when it looks
-        at a batch (a stage, an average) is put back."""
-        part = max(1, self.config.batch // self.parts)
-        count = part if self.config.compile else min(part, PROBED)  # of another size it would be compiled again
+    def _probed(self, step: int, count: int) -> float:
+        """The loss of the weights of now on `count` rows of a step's batch. What a lesson notes of its own when it
+        looks at a batch (a stage, an average) is put back."""
         rows = draws.rows(self.seed, step, self.config.batch, self.source.weights)[:count]
         batch = self.source.batch(rows, Draw(draws.address("augment", self.seed, step), count))
         draw = Draw(draws.address("noise", self.seed, step), count, self.model.device)

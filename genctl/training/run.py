@@ -191,7 +191,7 @@ class Run:
 
     # the lock --------------------------------------------------------------------------------------------------------
     def refuse_second(self) -> None:
-        """Raise UsageError where another process trains here by now; before the data are read, which takes its time."""
+        """Raise WorldError where another process trains here by now; before the data are read, which takes its time."""
         Lock(self.folder).refuse_second()
 
     @contextmanager

@@ -14,13 +14,12 @@ from PIL import Image
 from genctl import files
 from genctl.errors import UsageError, WorldError
 from genctl.media.pictures import read_picture, to_image
+from genctl.media.sheet import Layout, compose, refuse, square
 from genctl.media.stream import split_pngs
 from genctl.media.write import (
     MOST_SIDE,
     encode_animation,
     encode_picture,
-    grid,
-    refuse_sheet,
     write_picture,
     write_stdout,
 )
@@ -30,8 +29,8 @@ def noise(seed: int = 0, width: int = 21, height: int = 13) -> Image.Image:
     return Image.frombytes("RGB", (width, height), random.Random(seed).randbytes(3 * width * height))
 
 
-def flat(*levels: float) -> torch.Tensor:
-    return torch.stack([torch.full((3, 2, 3), level) for level in levels])
+def flat(*levels: float) -> list[Image.Image]:
+    return [to_image(torch.full((3, 2, 3), level)) for level in levels]
 
 
 @pytest.mark.parametrize("form", ["png", "webp"])
@@ -64,14 +63,14 @@ def test_animations_have_their_frames_times_and_loop(form: str, near: int) -> No
         assert all(abs(a - b) <= near for a, b in zip(pixel, colour, strict=True))
 
 
-def test_grid_places_every_picture_in_reading_order() -> None:
-    sheet = grid(flat(-1.0, -0.5, 0.0, 0.5, 1.0), gap=2)  # five pictures of 3x2: 3 columns, 2 rows
+def test_a_sheet_has_every_picture_in_reading_order() -> None:
+    sheet = compose(flat(-1.0, -0.5, 0.0, 0.5, 1.0), square(5))  # five pictures of 3x2: 3 columns, 2 rows
     assert sheet.size == (3 * 3 + 2 * 2, 2 * 2 + 2)
     assert [sheet.getpixel((x, 0))[0] for x in (0, 5, 10)] == [0, 64, 128]
     assert [sheet.getpixel((x, 5))[0] for x in (0, 5, 10)] == [191, 255, 255]
     assert sheet.getpixel((3, 0)) == (255, 255, 255)
-    assert grid(flat(0.0, 0.0), columns=8, gap=1).size == (7, 2)  # no empty columns
-    assert grid(flat(0.0)).tobytes() == to_image(flat(0.0)[0]).tobytes()
+    assert compose(flat(0.0, 0.0), Layout(1, 2)).size == (3, 6)
+    assert compose(flat(0.0), square(1)).tobytes() == flat(0.0)[0].tobytes()
 
 
 def test_pictures_are_written_at_their_paths(tmp_path: Path) -> None:
@@ -128,12 +127,13 @@ def test_a_side_that_a_format_cannot_hold_is_refused_and_the_longest_one_is_writ
     assert encode_picture(Image.new("RGB", (most, 1)), form)
     with pytest.raises(UsageError, match=f"a side of {form.upper()} has at most {most}"):
         encode_picture(Image.new("RGB", (1, most + 1)), form)
-    refuse_sheet(form, 3, (most // 3 - 1, 1), columns=3, gap=0)
+    cell = ((most + 2) // 3 - 2, 1)
+    refuse(form, 3, Layout(3, 1), cell)
     with pytest.raises(UsageError, match=f"at most {most}"):
-        refuse_sheet(form, 4, (most // 3, 1), columns=4)
+        refuse(form, 4, Layout(4, 1), cell)
 
 
 def test_a_sheet_of_more_than_64_megapixels_is_refused() -> None:
-    refuse_sheet("png", 64, (1000, 1000), gap=0)
+    refuse("png", 64, square(64), (998, 998))
     with pytest.raises(UsageError, match="more than 64 megapixels"):
-        refuse_sheet("png", 65, (1000, 1000))
+        refuse("png", 65, square(65), (998, 998))

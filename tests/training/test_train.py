@@ -18,13 +18,14 @@ from helpers import shape_folder
 from genctl import files
 from genctl.data.pictures import DataConfig, load
 from genctl.draws import Draw
-from genctl.errors import DivergedError, UsageError
+from genctl.errors import DivergedError, UsageError, WorldError
 from genctl.families.ldm import LDM, LDMConfig
 from genctl.families.rf import RF, RFConfig
 from genctl.families.saved import load as load_model
 from genctl.families.vae import VAE, LossConfig, NetConfig, VAEConfig
 from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.unet import UNetConfig
+from genctl.training import loop
 from genctl.training.loop import Trainer
 from genctl.training.optim import Muon, PowerEMA, TrainConfig, make_optimisers, orthogonal, power_of_width, rate, update
 from genctl.training.run import Run
@@ -107,6 +108,36 @@ def test_a_batch_in_parts_trains_like_the_whole(tmp_path: Path, parts: int, monk
             assert float(one[key]) == pytest.approx(float(other[key]), rel=1e-3)
     assert "critic_loss" in one
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(weights(whole), weights(cut), strict=True))
+
+
+def test_a_batch_that_would_fill_the_memory_is_cut_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what a row's graph keeps: no less than the obvious count of its convolutions' inputs."""
+    made, cut = trainer(tmp_path, tmp_path / "run", 8), trainer(tmp_path, tmp_path / "cut", 8, parts=4)
+    said: list[str] = []
+    made.remark = said.append
+    taken: list[int] = []
+    for module in made.model.modules():
+        if isinstance(module, torch.nn.Conv2d) and not any(module is part for part in made.model.critic.modules()):
+            module.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].nbytes))
+    before = [value.clone() for value in weights(made)]
+    two, one = made._remembered(2), made._remembered(1)
+    assert 0 < sum(taken) / 3 <= two - one < 20 * sum(taken) / 3  # seen with two rows and with one
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(made), strict=True))
+    room = int(8 * 1.1 * (two - one))
+    monkeypatch.setattr(loop, "memory_bytes", lambda: room)
+    for each in (made, cut):
+        each._split()
+        each.advance()
+    assert made.parts == 4
+    assert len(said) == 1
+    assert "a batch of 4" in said[0]
+    assert "in 4 parts" in said[0]
+    assert all(torch.equal(a, b) for a, b in zip(weights(made), weights(cut), strict=True))
+    room = 4 * 3 * 32 * 32
+    with pytest.raises(UsageError, match=r"train.batch=4: its pictures alone take"):
+        made._split()
 
 
 def test_where_memory_runs_out_the_batch_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +421,7 @@ def test_a_second_process_is_refused_and_a_dead_ones_lock_is_free(tmp_path: Path
     run = Run(tmp_path / "run")
     holder = f"process {os.getpid()} on {socket.gethostname()} trains here"
     with run.locked():
-        with pytest.raises(UsageError, match=holder), Run(tmp_path / "run").locked():
+        with pytest.raises(WorldError, match=holder), Run(tmp_path / "run").locked():
             pass
         assert (tmp_path / "run/lock").exists()
     (tmp_path / "run").mkdir()
