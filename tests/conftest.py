@@ -1,4 +1,6 @@
+import functools
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache."""
     monkeypatch.setenv("GENCTL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _short_sheets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sheets of runs are drawn in one step, but for tests that ask for `whole_sheets`: sixteen pictures in all
+    steps would be most of a short run."""
+    flow = sys.modules.get("genctl.families.flow.flow")
+    if flow is not None and "whole_sheets" not in request.fixturenames:
+        from genctl.families.flow.options import FlowOptions
+
+        monkeypatch.setattr(flow, "Request", functools.partial(flow.Request, options=FlowOptions(steps=1)))
+
+
+@pytest.fixture
+def whole_sheets() -> None:
+    """See `_short_sheets`."""
 
 
 @pytest.fixture(scope="session")

@@ -209,7 +209,8 @@ class DiT(nn.Module):
         if config.text != "none":
             self.text_in = nn.Linear(config.text_width, width)
             self.pooled_in = nn.Linear(config.text_width, width)
-            self.empty_slot = nn.Parameter(0.02 * torch.randn(config.text_slots, config.text_width))
+            self.empty_slot = nn.Parameter(torch.empty(config.text_slots, config.text_width))
+            nn.init.normal_(self.empty_slot, std=0.02)
             self.empty_pooled = nn.Parameter(torch.zeros(config.text_width))
         self._initialise()
 

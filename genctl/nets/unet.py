@@ -128,7 +128,8 @@ class UNet(nn.Module):
         self.scalars = nn.ModuleList(ScalarEmbedding(embedding) for _ in config.scalars)
         if config.text != "none":
             self.pooled_in = nn.Linear(config.text_width, embedding)
-            self.empty_slot = nn.Parameter(0.02 * torch.randn(config.text_slots, config.text_width))
+            self.empty_slot = nn.Parameter(torch.empty(config.text_slots, config.text_width))
+            nn.init.normal_(self.empty_slot, std=0.02)
             self.empty_pooled = nn.Parameter(torch.zeros(config.text_width))
         self.first = nn.Conv2d(numbers, base, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()

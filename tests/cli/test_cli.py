@@ -342,11 +342,28 @@ def test_light_commands_do_not_import_torch(models: Path) -> None:
     light = [["--help"], ["--version"], ["sample", "--help"], ["train", "--help"], ["models"], ["info", "tiny-vae"],
              ["info", "a.png"], ["smaple"], ["sample", "--steps", "x"], ["sample", "-m", "nothing"],
              ["sample", "-m", "tiny-vae"]]  # fmt: skip
-    for arguments in light:
-        code = f"import sys; from genctl.cli.main import execute; execute({arguments!r})"
-        code += "; assert 'torch' not in sys.modules"
-        made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert made.returncode == 0, (arguments, made.stderr[-400:])
+    assert imported(light, ["torch"]) == []
+
+
+def test_drawing_does_not_import_torchs_compiler(models: Path) -> None:
+    """It takes half a second, and comes with little: torch.randn on no device at all, for one."""
+    picture(Path("a.png"))
+    work = [["sample", "-m", "tiny-ldm", "-p", "cat", "-o", "1.png"], ["sample", "-m", "tiny-rf", "-o", "2.png"],
+            ["encode", "a.png", "-m", "tiny-vae"], ["decode", "a.safetensors", "-o", "b.png"],
+            ["interpolate", "a.png", "b.png", "-m", "tiny-vae", "--frames", "2", "-o", "c.png"]]  # fmt: skip
+    assert imported(work, ["torch._dynamo", "sympy"]) == []
+    assert Path("c.png").exists()
+
+
+def imported(commands: list[list[str]], modules: list[str]) -> list[str]:
+    """The first of the commands, run one after the other in one process, that imports one of the modules."""
+    code = f"""import sys; from genctl.cli.main import execute
+for one in {commands!r}:
+    execute(one)
+    if set(sys.modules) & set({modules!r}): print("IMPORTED", *one)"""
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr[-400:]
+    return [line for line in made.stdout.splitlines() if line.startswith("IMPORTED")][:1]
 
 
 def test_models_lists_what_can_be_named(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,11 +50,13 @@ def test_null_leaves_other_options_as_usual(models: Path, capsys: pytest.Capture
 
 def test_a_line_of_stdin_that_is_no_text_is_passed_over(models: Path) -> None:
     command = [sys.executable, "-m", "genctl", *SAMPLE, "--prompts", "-", "--json"]
-    for bad in (b"caf\xe9", b"x\0y", b"x" * (1 << 21)):
-        done = subprocess.run([*command, "-f"], input=b"cat\n" + bad + b"\ndog\n", capture_output=True, check=False)
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
-        assert [row.get("prompt") or row["line"] for row in rows] == ["cat", 2, "dog"]
-        assert (done.returncode, rows[1]["error"][:14]) == (3, "stdin: line 2:")
+    given = b"cat\ncaf\xe9\nx\0y\nfox\n" + b"x" * (1 << 21) + b"\ndog\n"
+    done = subprocess.run([*command, "-f"], input=given, capture_output=True, check=False)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row.get("prompt") or row["line"] for row in rows] == ["cat", 2, 3, "fox", 5, "dog"]
+    for number in (2, 3, 5):
+        assert f"stdin: line {number}:" in next(row["error"] for row in rows if row.get("line") == number)
+    assert done.returncode == 3
 
 
 def test_a_closed_stdin_and_one_of_utf_16(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

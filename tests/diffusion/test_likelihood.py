@@ -16,7 +16,7 @@ MIXTURE = Mixture(
 ZERO = torch.tensor(0.0, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("name", ["linear", "cosine"])
+@pytest.mark.parametrize("name", ["linear", pytest.param("cosine", marks=pytest.mark.slow)])
 def test_exact_log_likelihood(name: str) -> None:
     path = PATHS[name]
     x = MIXTURE.sample(40, torch.Generator().manual_seed(0))

@@ -172,7 +172,7 @@ def test_guidance_and_strength_mean_the_same_along_any_path(shapes: Pictures, pa
     model, image = made(), shapes.pixels[3].float() / 127.5 - 1
     spacing = "karras" if path == "edm" else "uniform"
     for asked in ({"guidance_interval": (0.3, 0.6)}, {"image": image, "strength": 0.2, "guidance_scale": 1.0}):
-        request = {"seeds": [1, 2], "prompts": ["red", "green"], "steps": 120, "solver": "heun", "guidance_scale": 4.0}
+        request = {"seeds": [1, 2], "prompts": ["red", "green"], "steps": 60, "solver": "heun", "guidance_scale": 4.0}
         exact = drawn(model, **(request | asked))
         got = drawn(model, **(request | asked), path=path, spacing=spacing)
         assert (got - exact).abs().mean() < 0.04
@@ -184,9 +184,9 @@ def test_guidance_and_strength_mean_the_same_along_any_path(shapes: Pictures, pa
 def test_any_path_leads_a_models_noise_to_the_same_picture(path: str) -> None:
     """The ODEs of all paths are one, in other coordinates. VP and EDM begin where a little signal is left."""
     model = made("none")
-    exact = drawn(model, seeds=[1, 2], steps=200, solver="heun")
+    exact = drawn(model, seeds=[1, 2], steps=100, solver="heun")
     spacing = "karras" if path == "edm" else "uniform"  # sigma from 80 down: even steps would all be at the noisy end
-    got = drawn(model, seeds=[1, 2], steps=200, solver="heun", path=path, spacing=spacing)
+    got = drawn(model, seeds=[1, 2], steps=100, solver="heun", path=path, spacing=spacing)
     assert (got - exact).abs().mean() < 0.03
     assert (exact[0] - exact[1]).abs().mean() > 0.2
 
