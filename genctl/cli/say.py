@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,8 +57,9 @@ def path(made: Path | str) -> None:
 
 def document(facts: Mapping[str, Any], stream: TextIO | None = None) -> None:
     """One JSON document as a line, on stdout or another stream; what a terminal would obey, or a reader take for the
-    end of a line, is written as JSON's escapes."""
-    text = json.dumps(facts, ensure_ascii=False).encode("utf-8", "replace").decode()
+    end of a line, is written as JSON's escapes, and so are the bytes of names that are no UTF-8 (as Python reads them:
+    `os.fsencode` gives them back). Other halves of characters become "?"."""
+    text = re.sub("[\ud800-\udc7f\udd00-\udfff]", "?", json.dumps(facts, ensure_ascii=False))
     text = "".join(mark if mark.isprintable() or mark in JOINERS else json.dumps(mark)[1:-1] for mark in text)
     try:
         print(text, file=stream or sys.stdout, flush=True)
