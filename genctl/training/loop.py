@@ -22,18 +22,17 @@ import torch
 from torch import Tensor
 
 from genctl import draws
-from genctl.devices import memory_bytes
 from genctl.draws import Draw
 from genctl.errors import DivergedError, UsageError, out_of_memory
 from genctl.families.base import Family, Source
 from genctl.text import printable
 from genctl.training.keep import Keeper, last_good
 from genctl.training.optim import PowerEMA, TrainConfig, make_optimisers, rate, update
+from genctl.training.probe import Probe
 from genctl.training.run import Run, State, not_finite
 
 BAD_STEPS = 10  # skipped or far-off steps in a row that end a run
 PROBES, PROBED = 3, 32  # batches at most, and rows of each, by which a state is judged before it is kept
-PART_SHARE = 1 / 8  # of a CPU machine's memory, that a part of a batch may take for its backward pass
 SHOWN_SECONDS = 5.0  # between figures that are shown, beside those of every so many steps that are logged
 SHEET_MINUTES = 0.1  # after which the first sheet is drawn, or at the first logged row
 LEAST_SHARE = 1 / 3  # of the minutes that is left to training, however long its preparation took
@@ -70,6 +69,7 @@ class Trainer:
         self.optimisers = {phase: make_optimisers(module, config) for phase, module in model.phases().items()}
         self.ema = PowerEMA(model.averaged(), config.ema)
         self.autocast = autocast(model.device, config.precision)
+        self.probe = Probe(model, source, config, seed, self.autocast)
         if config.compile:
             model.compile_parts()
         self.parts = config.parts
@@ -138,40 +138,11 @@ class Trainer:
         report({"stage": stage, "step": self.step, "of": self.config.steps})
 
     def _split(self) -> None:
-        """On a CPU, take each batch in as many parts as keep what a step remembers for its backward pass within a share
-        of the memory, by what a row takes: there the system ends a process that wants too much, where a GPU says so in
-        time. Raises UsageError where the batch's own numbers do not fit."""
-        batch, share = self.config.batch, PART_SHARE * memory_bytes()
-        if self.model.device.type != "cpu" or not share or batch < 2:
-            return
-        torch.compiler.set_stance("force_eager")  # rows of these counts are not worth compiling for
-        try:
-            row = self._remembered(2) - self._remembered(1)
-        finally:
-            torch.compiler.set_stance("default")
-        rows = draws.rows(self.seed, 0, batch, self.source.weights)[:1]
-        values = self.source.batch(rows, Draw(draws.address("augment", self.seed, 0), 1)).values()
-        size = batch * sum(value.nbytes for value in values)
-        if size > 2 * share:
-            room = f"{size / 1e9:,.1f} GB of {share / PART_SHARE / 1e9:.0f}"
-            raise UsageError(f"train.batch={batch}: its pictures alone take {room}; a smaller batch")
-        wanted = min(batch, math.ceil(batch * row / share))
+        """Take each batch in so many parts that the machine's memory is enough; see Probe.parts."""
+        wanted = self.probe.parts()
         if wanted > self.parts:
             self.parts = wanted
-            self.remark(f"a batch of {batch} takes {batch * row / 1e9:,.1f} GB: it is taken in {wanted} parts")
-
-    def _remembered(self, count: int) -> int:
-        """Bytes that a step of `count` rows keeps for its backward pass."""
-        kept = {}
-
-        def keep(value: Tensor) -> Tensor:
-            storage = value.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
-            return value
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-            self._probed(0, count)
-        return sum(kept.values())
+            self.remark(f"a batch of {self.config.batch} would take much of the memory: it is taken in {wanted} parts")
 
     def advance(self) -> dict[str, Tensor]:
         """One step: every phase's backward and update, then the moving average. Returns figures on the device."""
@@ -272,29 +243,13 @@ class Trainer:
         count = part if self.config.compile else min(part, PROBED)  # of another size it would be compiled again
         losses = []
         for step in range(self.step - 1, self.step - 1 + PROBES):
-            losses.append(self._probed(max(0, step), count))
+            losses.append(self.probe.loss(max(0, step), count, self.at))
             if math.isfinite(losses[-1]) and not self._far(losses[-1]):
                 return ""
         return f"loss {losses[0]:.4g} after its latest update"
 
     def _far(self, loss: float) -> bool:
         return loss > self.usual + 10 * abs(self.usual) + 1  # False while the usual is not known
-
-    def _probed(self, step: int, count: int) -> float:
-        """The loss of the weights of now on `count` rows of a step's batch. What a lesson notes of its own when it
-        looks at a batch (a stage, an average) is put back."""
-        rows = draws.rows(self.seed, step, self.config.batch, self.source.weights)[:count]
-        batch = self.source.batch(rows, Draw(draws.address("augment", self.seed, step), count))
-        draw = Draw(draws.address("noise", self.seed, step), count, self.model.device)
-        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-        noted = {key: value.clone() for key, value in self.model.state_dict().items() if key not in trained}
-        self.model.train()
-        torch.manual_seed(draws.address("dropout", self.seed, step))
-        with self.autocast:
-            walk = self.model.training_step(batch, draw, self.at)
-            loss = next((float(loss.detach()) for phase, loss, _ in walk if phase == "model"), math.nan)
-        self.model.load_state_dict(noted, strict=False)
-        return loss
 
     def _log(self, means: Means, report: Report) -> None:
         row = self._row(means)

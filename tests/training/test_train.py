@@ -25,7 +25,7 @@ from genctl.families.saved import load as load_model
 from genctl.families.vae import VAE, LossConfig, NetConfig, VAEConfig
 from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.unet import UNetConfig
-from genctl.training import loop
+from genctl.training import probe
 from genctl.training.loop import Trainer
 from genctl.training.optim import Muon, PowerEMA, TrainConfig, make_optimisers, orthogonal, power_of_width, rate, update
 from genctl.training.run import Run
@@ -122,11 +122,11 @@ def test_a_batch_that_would_fill_the_memory_is_cut_before_the_first_step(
         if isinstance(module, torch.nn.Conv2d) and not any(module is part for part in made.model.critic.modules()):
             module.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].nbytes))
     before = [value.clone() for value in weights(made)]
-    two, one = made._remembered(2), made._remembered(1)
-    assert 0 < sum(taken) / 3 <= two - one < 20 * sum(taken) / 3  # seen with two rows and with one
+    a_row = made.probe.bytes_a_row()
+    assert 0 < sum(taken) / 3 <= a_row < 20 * sum(taken) / 3  # seen with two rows and with one
     assert all(torch.equal(a, b) for a, b in zip(before, weights(made), strict=True))
-    room = int(8 * 1.1 * (two - one))
-    monkeypatch.setattr(loop, "memory_bytes", lambda: room)
+    room = int(8 * 1.1 * a_row)
+    monkeypatch.setattr(probe, "memory_bytes", lambda: room)
     for each in (made, cut):
         each._split()
         each.advance()
