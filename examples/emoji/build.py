@@ -51,8 +51,8 @@ def held(base: str, there: list[str], name: Callable[[str], str]) -> set[str]:
     """Which of a thing's styles are held out. Where that were all of the first five, those stay in training: the
     later styles were added when models had been trained on the first, and move none of their rows."""
     out = {style for style in there if held_out(f"{base}|{name(style)}")}
-    first = {style for style in there if style not in NAMED}
-    return out - first if first <= out else out
+    kept = {style for style in there if style not in NAMED} or set(there)
+    return out - kept if kept <= out else out
 
 
 def rows(table: list[Row], kinds: dict[int, str], styles: Styles, variants: bool) -> tuple[list[Row], dict[str, str]]:

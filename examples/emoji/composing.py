@@ -109,7 +109,7 @@ MAKERS = {"two things": two_things, "number": number, "colour": colour}
 
 
 def plans(table: list[dict[str, Any]], subgroups: dict[str, str], seed: int, kind: str) -> Any:
-    """Endless plans of one kind, no combination twice in one style; subgroups: key -> subgroup."""
+    """Endless plans of one kind, no picture asked for twice in one style; subgroups: key -> subgroup."""
     draw = random.Random(f"{seed} {kind}")
     usual: dict[str, set[str]] = {}  # the colours that a thing has in some style
     for row in table:
@@ -126,7 +126,7 @@ def plans(table: list[dict[str, Any]], subgroups: dict[str, str], seed: int, kin
     while pool and tries < 1000:  # a small set runs out of combinations
         plan = MAKERS[kind](draw, pool)
         tries += 1
-        mark = (plan.combination, plan.rows[0]["style"])
+        mark = (plan.captions[0], plan.rows[0]["style"])
         if mark not in seen:
             seen.add(mark)
             tries = 0
