@@ -9,7 +9,7 @@ from functools import cache
 from PIL import Image
 
 NAMES = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
-HUES = ((12, "pink"), (42, "red"), (75, "orange"), (118, "yellow"), (182, "green"), (278, "blue"), (322, "purple"),
+HUES = ((12, "pink"), (42, "red"), (75, "orange"), (112, "yellow"), (182, "green"), (278, "blue"), (322, "purple"),
         (361, "pink"))  # fmt: skip
 ONE, TWO = 0.55, 0.8  # share of the drawn area that one colour, or two together, must have to be named
 SECOND = 0.25  # and the smaller of the two alone
@@ -37,7 +37,8 @@ def linear(value: float) -> float:
 def name_of(red: int, green: int, blue: int) -> str:
     """The basic colour that an sRGB colour (0..255) would be called."""
     light, chroma, hue = oklch(red, green, blue)
-    if chroma < 0.035 or light < 0.25:
+    slate = 200 < hue < 280 and chroma < 0.05 and light < 0.85  # greys with a touch of blue
+    if chroma < 0.035 or light < 0.25 or slate:
         return "black" if light < 0.42 else "white" if light > 0.9 else "grey"
     name = next(name for limit, name in HUES if hue < limit)
     if name in ("orange", "yellow") and (light < 0.62 or (chroma < 0.12 and light < 0.8)):
@@ -46,6 +47,8 @@ def name_of(red: int, green: int, blue: int) -> str:
         return "brown"
     if name == "red" and light > 0.72:
         return "pink"
+    if name == "pink" and 300 < hue < 350 and light < 0.5:
+        return "purple"
     return name
 
 

@@ -6,7 +6,12 @@ import io
 
 from PIL import Image
 
-SCALES = {"twemoji": 0.9, "emojitwo": 0.92, "firefox": 0.92}  # drawn to the edge; they get the others' margin
+SCALES = {
+    "twemoji": 0.9,
+    "noto-old": 0.95,
+    "emojitwo": 0.92,
+    "firefox": 0.92,
+}  # drawn to the edge; they get the others' margin
 
 
 def draw(style: str, data: bytes, pixels: int) -> Image.Image:

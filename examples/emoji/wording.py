@@ -128,5 +128,5 @@ def captions(row: dict[str, Any], subgroup: str, found: list[str]) -> list[str]:
         forms.append(coloured(label, found))
     forms += [f"{kind}: {label}"] if kind and kind not in label else []
     forms += [f"{label}, {tag}"] if tag else []
-    forms += [f"{row['group'].replace('-', ' and ')}: {label}"] if len(forms) < 2 else []
+    forms = [f"{label} emoji", *forms, f"{row['group'].replace('-', ' and ')}: {label}"] if len(forms) < 2 else forms
     return [*forms, f"{label}, {row['style']} style"]

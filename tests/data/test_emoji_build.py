@@ -467,12 +467,13 @@ def made_packages(folder: Path) -> dict[str, Path]:
         {"hexcode": key, "label": label, "tags": ["pet"], "group": 3, "subgroup": 34}
         for key, (label, _) in LABELS.items()
     ]
+    points = {key.lower(): label for key, (label, _) in LABELS.items()}
     kinds = [{"order": 34, "key": "animal-mammal"}]
     files: dict[str, dict[str, Any]] = {
         "@lobehub/fluent-emoji-3d": {f"assets/{k.lower()}.webp": webp(disc(c)) for k, (_, c) in LABELS.items()},
         "@lobehub/fluent-emoji-flat": {f"assets/{k.lower()}.svg": d for k, d in drawn.items()},
         "@lobehub/fluent-emoji-modern": {f"assets/{k.lower()}.svg": d for k, d in drawn.items()},
-        "@iconify-json/noto": {"icons.json": named, "chars.json": {key.lower(): name[0] for key, name in LABELS.items()}},
+        "@iconify-json/noto": {"icons.json": named, "chars.json": points},
         "@discordapp/twemoji": {f"dist/svg/{k.lower()}.svg": d for k, d in drawn.items()},
         "emojibase-data": {"en/data.json": data, "en/messages.json": {"subgroups": kinds},
                            "en/shortcodes/github.json": {"1F408": "cat2"}},
