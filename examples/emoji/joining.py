@@ -15,8 +15,10 @@ from typing import Any
 
 Names = dict[str, str]  # a plain name -> the key of the only thing that it names
 
-BY_HAND = {  # style -> "icon=key ..."; "icon=" joins nothing: `pistol` is no water pistol
-    "noto-old": "pistol=",
+BY_HAND = {  # style -> "icon=key ..."; "icon=" joins nothing: a revolver is no water pistol, a blue mark no red one
+    "noto-old": """
+        pistol= red-heart= red-paper-lantern= exclamation-mark= question-mark= upwards-button= downwards-button=
+        person-taking-bath=""",
     "emojitwo": "pistol=",
     "firefox": """
         pistol= tramcar= fog= keyboard= window= sunglasses=1f60e darksunglasses=1f576 pouting=1f621 pout=1f64e
