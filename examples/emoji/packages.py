@@ -42,7 +42,7 @@ ATTRIBUTION = """# Where the pictures come from
 - noto, noto-old: Noto Emoji (c) Google, Apache License 2.0 (noto-old: its first version).
 - twemoji: Twemoji graphics (c) 2014-2021 Twitter and contributors, (c) 2022- Jason Sofonia & Justine De Caires,
   CC-BY 4.0.
-- emojitwo: EmojiTwo, from EmojiOne 2.3, (c) Ranks.com and EmojiTwo contributors, CC-BY 4.0.
+- emojitwo: EmojiOne 2.3 (c) Emoji One, kept by EmojiTwo (github.com/EmojiTwo/emojitwo), CC-BY 4.0.
 - firefox: Firefox OS Emoji (fxemoji) (c) Mozilla, Apache License 2.0.
 - streamline: Streamline Emojis (c) Streamline (Webalys), CC-BY 4.0.
 - noto, noto-old, emojitwo, firefox, streamline: packaged by Iconify. All are rendered anew, at another size, on white;
