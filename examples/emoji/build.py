@@ -1,133 +1,65 @@
-"""Build the emoji text-image set: ~1,600 things, each drawn in up to five styles, 128 px on white, with captions.
+"""Build the emoji text-image set: ~1,600 things, each drawn in up to nine styles, 128 px on white, with captions.
 
     pip install 'genctl[emoji]'
-    python examples/emoji/build.py data/emoji            # fetches six packages with `npm pack` (57 MB), 1-3 minutes
+    python examples/emoji/build.py data/emoji            # fetches ten packages with `npm pack` (61 MB), 2-4 minutes
+    python examples/emoji/build.py data/emoji --captions --pairs 3000
+    python examples/emoji/build.py data/emoji --styles 3d flat modern noto twemoji   # what the shipped models learned
 
 Writes a Hugging Face imagefolder: STYLE/KEY.webp (lossless) and metadata.jsonl with
-`file_name, text, tags, style, group, codepoint, weight, split, family_split`, plus ATTRIBUTION.md and contact.png.
+`file_name, text, captions, tags, style, group, codepoint, colours, weight, split, family_split`, plus ATTRIBUTION.md
+and contact.png. `text` is the plain label; `captions` has three to five further forms, and `--captions` makes `text` a
+list of the label and those that name no style (genctl adds `style` itself). `--pairs N` adds N pictures in pairs/ of
+several things, numbers and colours (composing.py), weighted to be 15 % of what is drawn; they have no `style`, so no
+measure takes them for one thing in one style, and their captions name it instead.
 
-One key joins all sources: the code points in lower-case hex without leading zeros and without fe0f, joined by "-".
 Held out (`split` = "test") are the (key, style) pairs whose sha256("KEY|STYLE") begins below 5 % of 2^64, so anyone who
 builds the set holds out the same pairs. The Fluent styles (3d, flat, modern) are one drawing shaded three ways, so that
-split measures restyling; `family_split` holds out whole drawings (fluent, noto, twemoji) and measures composition.
+split measures restyling; `family_split` holds out whole drawings (seven: fluent and each other style) and measures
+composition.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import io
+import itertools
 import json
 import multiprocessing
-import subprocess
-import sys
-import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import colours
+import composing
+import wording
+from drawing import draw, encoded, on_white
+from packages import ATTRIBUTION, NAMED, STYLES, Styles, concepts, fetch, key_of, sources
 from PIL import Image
 
-PACKAGES = {  # name@version -> sha256 of the packed file
-    "@lobehub/fluent-emoji-3d@1.1.0": "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
-    "@lobehub/fluent-emoji-flat@1.1.0": "8f9113c027c7c20eced0070354715a4093a459b8bef6332b91d45f38c9bdb147",
-    "@lobehub/fluent-emoji-modern@1.0.0": "080906de394ad8335c24f67e1b33f12a9ac1b6d99324d26ae63cad8d27359769",
-    "@iconify-json/noto@1.2.9": "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
-    "@discordapp/twemoji@16.0.1": "2278fd609501e20dc646a546c1d7bbcab86a4c38010ded12b45e61f9687b9d0a",
-    "emojibase-data@17.0.0": "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
-}
-STYLES = {"3d": "fluent", "flat": "fluent", "modern": "fluent", "noto": "noto", "twemoji": "twemoji"}
 GROUPS = ("smileys-emotion", "people-body", "component", "animals-nature", "food-drink", "travel-places", "activities",
           "objects", "symbols", "flags")  # fmt: skip
-TONES = {"1f3fc": "1f3fd", "1f3fd": "1f3fc"}  # the Fluent packs carry these two skin tones under each other's name
-ATTRIBUTION = """# Where the pictures come from
-- 3d, flat, modern: Fluent Emoji (c) Microsoft Corporation, MIT; packaged by LobeHub.
-- noto: Noto Emoji (c) Google, Apache License 2.0.
-- twemoji: Twemoji graphics (c) 2014-2021 Twitter and contributors, (c) 2022- Jason Sofonia & Justine De Caires,
-  CC-BY 4.0.
-- names and tags: emojibase-data (c) Miles Johnson, MIT.
-"""
-
-
-def key_of(name: str) -> str:
-    """The joining key of a file name such as `1f9d1-200d-1f373`, `2764-FE0F` or `1f3f4-e0067_e0062...`."""
-    parts = [f"{int(part, 16):x}" for part in name.replace("_", "-").split("-")]
-    if parts[0] == "1f3f4" and len(parts) > 2 and parts[1].startswith("e00") and parts[-1] != "e007f":
-        parts.append("e007f")  # the three UK nations lack their end tag in some packs
-    return "-".join(part for part in parts if part != "fe0f")
+PAIRS_SHARE = 0.15  # of what is drawn in training
+Row = dict[str, Any]
 
 
 def held_out(text: str) -> bool:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") < 0.05 * 2**64
 
 
-def fetch(folder: Path) -> dict[str, Path]:
-    """Each package's tar file in `folder`, fetched by `npm pack` where missing, checked by sha256."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {}
-    for package, digest in PACKAGES.items():
-        name, version = package.rsplit("@", 1)
-        path = folder / f"{name.lstrip('@').replace('/', '-')}-{version}.tgz"
-        if not path.exists():
-            subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=sys.stderr)
-        if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            sys.exit(f"{path}: not the expected bytes of {package}; delete it and run again")
-        paths[name] = path
-    return paths
+def held(base: str, there: list[str], name: Callable[[str], str]) -> set[str]:
+    """Which of a thing's styles are held out. Where that were all of the first five, those stay in training: the
+    later styles were added when models had been trained on the first, and move none of their rows."""
+    out = {style for style in there if held_out(f"{base}|{name(style)}")}
+    kept = {style for style in there if style not in NAMED} or set(there)
+    return out - kept if kept <= out else out
 
 
-def members(path: Path, ending: str) -> dict[str, bytes]:
-    """File name -> bytes of a package's members with that ending (streamed; nothing is extracted to a path)."""
-    with tarfile.open(path, "r|gz") as tar:
-        return {
-            member.name.removeprefix("package/"): tar.extractfile(member).read()  # type: ignore[union-attr]
-            for member in tar
-            if member.isfile() and member.name.endswith(ending)
-        }
-
-
-def by_key(files: dict[str, bytes], folder: str) -> dict[str, bytes]:
-    """key -> bytes; of two names for one key the longer is the padded duplicate and gives way."""
-    table: dict[str, tuple[int, bytes]] = {}
-    for name, data in files.items():
-        if not name.startswith(folder):
-            continue
-        stem = name.rsplit("/", 1)[1].rsplit(".", 1)[0]
-        try:
-            key = key_of(stem)
-        except ValueError:
-            continue  # not a code point: a logo or an index
-        if key not in table or len(stem) < table[key][0]:
-            table[key] = (len(stem), data)
-    return {key: data for key, (_, data) in table.items()}
-
-
-def swap_tones(table: dict[str, bytes]) -> dict[str, bytes]:
-    return {"-".join(TONES.get(part, part) for part in key.split("-")): data for key, data in table.items()}
-
-
-def sources(paths: dict[str, Path]) -> dict[str, dict[str, bytes]]:
-    """style -> key -> bytes (WebP for 3d, SVG text for the others)."""
-    twemoji = by_key(members(paths["@discordapp/twemoji"], ".svg"), "dist/svg/")
-    noto = members(paths["@iconify-json/noto"], ".json")
-    icons, chars = json.loads(noto["icons.json"])["icons"], json.loads(noto["chars.json"])
-    head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 128 128">'
-    return {
-        "3d": swap_tones(by_key(members(paths["@lobehub/fluent-emoji-3d"], ".webp"), "assets/")),
-        "flat": swap_tones(by_key(members(paths["@lobehub/fluent-emoji-flat"], ".svg"), "assets/")),
-        "modern": swap_tones(by_key(members(paths["@lobehub/fluent-emoji-modern"], ".svg"), "assets/")),
-        "noto": {
-            key_of(point): f"{head}{icons[name]['body']}</svg>".encode()
-            for point, name in chars.items()
-            if name in icons
-        },
-        "twemoji": twemoji,
-    }
-
-
-def rows(paths: dict[str, Path], styles: dict[str, dict[str, bytes]], variants: bool) -> list[dict[str, Any]]:
-    """metadata.jsonl rows: core concepts, and with `variants` skin tones (weight .1) and flags (weight .05)."""
-    table = json.loads(members(paths["emojibase-data"], "en/data.json")["en/data.json"])
-    found: list[dict[str, Any]] = []
+def rows(table: list[Row], kinds: dict[int, str], styles: Styles, variants: bool) -> tuple[list[Row], dict[str, str]]:
+    """metadata.jsonl rows: core concepts, and with `variants` skin tones (weight .1) and flags (weight .05); and key ->
+    subgroup. table, kinds: of `packages.concepts`."""
+    found: list[Row] = []
+    subgroups: dict[str, str] = {}
     for concept in table:
         group = GROUPS[concept["group"]] if "group" in concept else "component"
         if group == "component" or (group == "flags" and not variants):
@@ -138,16 +70,17 @@ def rows(paths: dict[str, Path], styles: dict[str, dict[str, bytes]], variants: 
             entries += [(key_of(skin["hexcode"]), skin["label"], 0.1) for skin in concept.get("skins", [])]
         for key, label, weight in entries:
             found += concept_rows(base, key, label, concept.get("tags", []), group, weight, styles)
-    return found
+            subgroups[key] = kinds.get(concept.get("subgroup", -1), "")
+    return found, subgroups
 
 
 def concept_rows(
-    base: str, key: str, label: str, tags: list[str], group: str, weight: float, styles: dict[str, dict[str, bytes]]
-) -> list[dict[str, Any]]:
+    base: str, key: str, label: str, tags: list[str], group: str, weight: float, styles: Styles
+) -> list[Row]:
     """A concept's rows, one a style that draws it. A skin tone follows its base's split, or the answer would leak."""
-    there = [style for style in STYLES if key in styles[style]]
-    pairs = [style for style in there if held_out(f"{base}|{style}")] if group != "flags" else []
-    drawings = [style for style in there if held_out(f"{base}|{STYLES[style]}")] if group != "flags" else []
+    there = [style for style in STYLES if key in styles.get(style, {})]
+    pairs = held(base, there, str) if group != "flags" else set()
+    drawings = held(base, there, STYLES.__getitem__) if group != "flags" else set()
     return [
         {
             "file_name": f"{style}/{key}.webp",
@@ -157,79 +90,167 @@ def concept_rows(
             "group": group,
             "codepoint": key,
             "weight": weight,
-            "split": "test" if style in pairs and len(pairs) < len(there) else "train",
-            "family_split": "test" if style in drawings and len(drawings) < len(there) else "train",
+            "split": "test" if style in pairs else "train",
+            "family_split": "test" if style in drawings else "train",
         }
         for style in there
     ]
 
 
-def render(job: tuple[str, bytes, int]) -> bytes:
-    """One picture as lossless WebP bytes, `pixels` square, on white. `modern` is drawn double and halved: its shadow
-    filters threshold alpha and would be jagged. Twemoji, drawn to the very edge, gets the others' margin."""
-    style, data, pixels = job
-    inner = round(pixels * 0.9) if style == "twemoji" else pixels
-    if style == "3d":
-        image = Image.open(io.BytesIO(data)).convert("RGBA")
-    else:
-        import resvg_py
-
-        wanted = 2 * inner if style == "modern" else inner
-        png = bytes(
-            resvg_py.svg_to_bytes(svg_string=data.decode(), width=wanted, height=wanted, skip_system_fonts=True)
-        )
-        image = Image.open(io.BytesIO(png)).convert("RGBA")
-    scale = inner / max(image.size)
-    if scale != 1:  # premultiplied by Pillow for RGBA, so edges do not darken
-        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-    canvas = Image.new("RGBA", (pixels, pixels), "white")
-    canvas.alpha_composite(image, ((pixels - image.width) // 2, (pixels - image.height) // 2))
-    out = io.BytesIO()
-    canvas.convert("RGB").save(out, "WEBP", lossless=True, quality=60, method=3)
-    return out.getvalue()
+def render(job: tuple[str, bytes, int]) -> tuple[bytes, list[str]]:
+    """One picture as lossless WebP bytes, `pixels` square, on white, and the colours that dominate it."""
+    image = draw(*job)
+    return encoded(on_white(image)), colours.named(colours.shares(image))
 
 
-def contact_sheet(folder: Path, table: list[dict[str, Any]], concepts: int = 24) -> Image.Image:
+def described(row: Row, subgroup: str, found: list[str]) -> Row:
+    """A row with its captions and colours, in the order of the docstring above."""
+    said = {"captions": wording.captions(row, subgroup, found), "colours": found}
+    order = ("file_name", "text", "captions", "tags", "style", "group", "codepoint", "colours")
+    whole = row | said
+    return {name: whole[name] for name in order} | whole
+
+
+def several(row: Row) -> Row:
+    """A row whose `text` is a list: the label first, then the forms that do not name the style of the row."""
+    mark = f", {row['style']} style"
+    forms = [form for form in row["captions"] if not (row["style"] and form.endswith(mark))]
+    return row | {"text": [row["text"], *(form for form in forms if form != row["text"])]}
+
+
+def pair_row(plan: composing.Plan, number: int, weight: float) -> Row:
+    """The row of a composed picture; every second form names the style, since the row itself has none."""
+    style = plan.rows[0]["style"]
+    split = "test" if held_out(f"pair|{plan.combination}") else "train"
+    forms = [form for said in plan.captions for form in (said, f"{said}, {style} style")]
+    return {
+        "file_name": f"pairs/{number:05d}.webp", "text": forms[0], "captions": forms, "tags": [], "style": "",
+        "group": f"pairs: {plan.kind}", "codepoint": "pairs", "colours": [plan.colour] if plan.colour else [],
+        "drawn": [row["file_name"] for row in plan.rows], "weight": weight, "split": split, "family_split": split,
+    }  # fmt: skip
+
+
+def composed(
+    table: list[Row],
+    subgroups: dict[str, str],
+    styles: Styles,
+    options: argparse.Namespace,
+    pool: Any,
+) -> Iterator[tuple[composing.Plan, bytes]]:
+    """`options.pairs` plans with their pictures, or fewer where a small set has no more combinations."""
+    for kind, share in composing.SHARES:
+        wanted = round(share * options.pairs)
+        planned = composing.plans(table, subgroups, options.seed, kind)
+        while wanted > 0 and (chunk := list(itertools.islice(planned, 64))):
+            parts = [[styles[row["style"]][row["codepoint"]] for row in plan.rows] for plan in chunk]
+            jobs = [(plan, data, options.pixels) for plan, data in zip(chunk, parts, strict=True)]
+            made = [(plan, data) for plan, data in zip(chunk, pool.map(composing.compose, jobs), strict=True) if data]
+            yield from made[:wanted]
+            wanted -= len(made)
+
+
+def contact_sheet(folder: Path, table: list[Row], count: int = 24) -> Image.Image:
     """Rows of styles, columns of concepts spread over the set: look at it before training on anything."""
     keys = list(dict.fromkeys(row["codepoint"] for row in table if row["weight"] == 1))
-    keys = keys[:: max(1, len(keys) // concepts)][:concepts]
+    keys = keys[:: max(1, len(keys) // count)][:count]
     sheet = Image.new("RGB", (64 * len(keys), 64 * len(STYLES)), "white")
     for row in table:
         if row["codepoint"] in keys:
             place = (64 * keys.index(row["codepoint"]), 64 * list(STYLES).index(row["style"]))
-            sheet.paste(Image.open(folder / row["file_name"]).resize((64, 64), Image.Resampling.LANCZOS), place)
+            sheet.paste(thumbnail(folder / row["file_name"]), place)
     return sheet
 
 
-def main() -> None:
+def thumbnail(file: Path) -> Image.Image:
+    return Image.open(file).resize((64, 64), Image.Resampling.LANCZOS)
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--packages", type=Path, help="folder of the packed npm files (default: OUT/.packages)")
     parser.add_argument("--pixels", type=int, default=128)
+    parser.add_argument("--styles", nargs="+", choices=STYLES, default=list(STYLES), help="only these (default: all)")
     parser.add_argument("--variants", action="store_true", help="add skin tones and flags, down-weighted")
+    parser.add_argument("--captions", action="store_true", help="`text` is a list of several captions, the label first")
+    parser.add_argument("--pairs", type=int, default=0, metavar="N", help="add N composed pictures (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the composed pictures (default: 0)")
     parser.add_argument("--limit", type=int, help="only the first N concepts of each group (for a quick try)")
-    options = parser.parse_args()
+    parser.add_argument("--jobs", type=int, help="processes (default: one a core)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parsed()
     paths = fetch(options.packages or options.out / ".packages")
-    styles = sources(paths)
-    table = rows(paths, styles, options.variants)
+    styles, joined = sources(paths)
+    styles = {style: styles[style] for style in options.styles}
+    table, kinds, _ = concepts(paths["emojibase-data"])
+    found, subgroups = rows(table, kinds, styles, options.variants)
     if options.limit:
-        kept = {key for group in GROUPS for key in group_keys(table, group)[: options.limit]}
-        table = [row for row in table if row["codepoint"] in kept]
-    for style in STYLES:
+        kept = {key for group in GROUPS for key in group_keys(found, group)[: options.limit]}
+        found = [row for row in found if row["codepoint"] in kept]
+    with multiprocessing.Pool(options.jobs) as pool:
+        written = [*write(options, found, subgroups, styles, pool)]
+        drawn = [*write_pairs(options, written, subgroups, styles, pool)]
+    (options.out / "ATTRIBUTION.md").write_text(ATTRIBUTION, encoding="utf-8")
+    contact_sheet(options.out, written).save(options.out / "contact.png")
+    lines = [several(row) if options.captions else row for row in written + drawn]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
+    (options.out / "metadata.jsonl").write_text(text, encoding="utf-8")
+    report(options, written, drawn, joined)
+
+
+def write(
+    options: argparse.Namespace,
+    table: list[Row],
+    subgroups: dict[str, str],
+    styles: Styles,
+    pool: Any,
+) -> Iterator[Row]:
+    """Write each row's picture; yields the rows, described."""
+    for style in styles:
         (options.out / style).mkdir(parents=True, exist_ok=True)
     jobs = [(row["style"], styles[row["style"]][row["codepoint"]], options.pixels) for row in table]
-    with multiprocessing.Pool() as pool:
-        for row, data in zip(table, pool.imap(render, jobs, chunksize=32), strict=True):
-            (options.out / row["file_name"]).write_bytes(data)
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
-    (options.out / "metadata.jsonl").write_text(lines, encoding="utf-8")
-    (options.out / "ATTRIBUTION.md").write_text(ATTRIBUTION, encoding="utf-8")
-    contact_sheet(options.out, table).save(options.out / "contact.png")
+    for row, (data, named) in zip(table, pool.imap(render, jobs, chunksize=32), strict=True):
+        (options.out / row["file_name"]).write_bytes(data)
+        yield described(row, subgroups[row["codepoint"]], named)
+
+
+def write_pairs(
+    options: argparse.Namespace,
+    table: list[Row],
+    subgroups: dict[str, str],
+    styles: Styles,
+    pool: Any,
+) -> Iterator[Row]:
+    """Write the composed pictures; yields their rows."""
+    made = list(composed(table, subgroups, styles, options, pool))
+    if made:
+        (options.out / "pairs").mkdir(exist_ok=True)
+    training = sum(row["weight"] for row in table if row["split"] == "train")
+    weight = round(PAIRS_SHARE / (1 - PAIRS_SHARE) * training / (0.95 * len(made) or 1), 4)
+    for number, (plan, data) in enumerate(made):
+        row = pair_row(plan, number, weight)
+        (options.out / row["file_name"]).write_bytes(data)
+        yield row
+
+
+def report(options: argparse.Namespace, table: list[Row], drawn: list[Row], joined: dict[str, dict[str, str]]) -> None:
+    """Say what was built, and how sets without code points were joined."""
+    for style in options.styles:
+        mine = [row for row in table if row["style"] == style]
+        counts = Counter(joined[style][row["codepoint"]] for row in mine if style in joined)
+        ways = ", ".join(f"{count} {way}" for way, count in counts.most_common())
+        print(f"{style}: {len(mine)} pictures" + (f" ({ways})" if ways else ""))
     out = sum(row["split"] == "test" for row in table)
     print(f"{len(table)} pictures of {len({row['codepoint'] for row in table})} things, {out} held out: {options.out}")
+    if drawn:
+        held_pairs = sum(row["split"] == "test" for row in drawn)
+        print(f"{len(drawn)} composed pictures, {held_pairs} held out, weight {drawn[0]['weight']} each")
 
 
-def group_keys(table: list[dict[str, Any]], group: str) -> list[str]:
+def group_keys(table: list[Row], group: str) -> list[str]:
     return list(dict.fromkeys(row["codepoint"] for row in table if row["group"] == group))
 
 
