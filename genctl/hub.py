@@ -167,7 +167,7 @@ def _not_sensible(document: dict[str, Any]) -> Iterator[str]:
     hashes = [row.get("sha256", "") for row in document.get("parts", {}).values()]
     if not all(isinstance(one, str) for one in hashes):
         yield "parts"
-    if "part" not in document and not _size(document["pixels"]):
+    if "part" not in document and not _size(document["pixels"], document["config"].get("pixels")):
         yield "pixels"
 
 
@@ -175,12 +175,13 @@ def _is(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _size(value: Any) -> bool:
+def _size(value: Any, configured: Any) -> bool:
+    """Whether a value is a size of pictures, and that of the configuration where it says one."""
     try:
-        Size.of(value)
-    except ValueError:
+        size = Size.of(value)
+        return configured is None or size == Size.of(configured)
+    except (TypeError, ValueError):
         return False
-    return True
 
 
 def check_sha256(path: Path) -> str:

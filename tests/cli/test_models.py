@@ -25,6 +25,7 @@ def with_document(source: Path, target: Path, **changed: Any) -> None:
 BAD = {
     "lists": {"can": [[]]}, "numbers": {"can": [1, 2]}, "null": {"can": [None]}, "text": {"can": "sample"},
     "table": {"can": {"sample": 1}}, "family": {"family": 3}, "pixels": {"pixels": [[]]}, "large": {"pixels": 10**30},
+    "other": {"pixels": 3},
     "figures": {"figures": [1]}, "licence": {"licence": ["x"]}, "prompts": {"prompts": [3]}, "config": {"config": 1},
     "sampling": {"config": {"sampling": 3}}, "architecture": {"config": {"architecture": {}}},
 }  # fmt: skip
