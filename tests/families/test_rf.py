@@ -57,7 +57,8 @@ def test_every_condition_trains_and_draws(shapes: Pictures, condition: str, arch
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
     for step in range(25):
-        ((_, loss, _),) = model.training_step(batch, Draw(step, 3), 0.0)
+        ((_, loss, figures),) = model.training_step(batch, Draw(step, 3), 0.0)
+        assert not any(value.requires_grad for value in figures.values())  # they would hold the step's memory
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()

@@ -90,6 +90,12 @@ def average_velocity(
     flow: FlowModel, batch: Batch, stretch: tuple[Tensor, Tensor], scale: Tensor, z: Tensor, velocity: Velocity
 ) -> Losses:
     """The loss of the rows' average velocities at guidance scales [B], from the momentary `velocity`."""
+    yield "model", *_velocity_loss(flow, batch, stretch, scale, z, velocity)  # not held here: it holds a graph
+
+
+def _velocity_loss(
+    flow: FlowModel, batch: Batch, stretch: tuple[Tensor, Tensor], scale: Tensor, z: Tensor, velocity: Velocity
+) -> tuple[Tensor, dict[str, Tensor]]:
     x, conditions, (t, r) = batch["x"], conditions_of(batch), stretch
     x_t = flow.path.mix(x, z, t)
     v = velocity(x_t, z, t)
@@ -104,4 +110,4 @@ def average_velocity(
         change = (ahead - behind) / like(high - low, x)
     error = mean_square(average(x_t, t) - (v - like(t - r, x) * change))
     weight = (error.detach() + SMALL) ** -POWER
-    yield "model", (weight * error).mean(), {"error": error.mean().sqrt()}
+    return (weight * error).mean(), {"error": error.detach().mean().sqrt()}

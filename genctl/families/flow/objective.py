@@ -58,11 +58,11 @@ class FlowMatching(Objective):
         """The loss, and what it is at the cleaner and the noisier times."""
         t, z = times(flow, draw), draw.normal(*batch["x"].shape[1:])
         error = flow.error(batch["x"], z, t, conditions_of(batch))
-        noisy = (t > 0.5).float()
+        noisy, seen = (t > 0.5).float(), error.detach()  # a figure with a graph would hold the step's memory
         return {
             "loss": error.mean(),
-            "loss_clean_half": (error * (1 - noisy)).sum() / (1 - noisy).sum().clamp(min=1),
-            "loss_noisy_half": (error * noisy).sum() / noisy.sum().clamp(min=1),
+            "loss_clean_half": (seen * (1 - noisy)).sum() / (1 - noisy).sum().clamp(min=1),
+            "loss_noisy_half": (seen * noisy).sum() / noisy.sum().clamp(min=1),
         }
 
 
