@@ -38,7 +38,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from genctl.families.ldm import LDM, LDMConfig
     from genctl.families.rf import RF, RFConfig
-    from genctl.families.saved import save
+    from genctl.families.saved import kept, save
     from genctl.families.vae import VAE, NetConfig, VAEConfig
     from genctl.nets.dit import DiTConfig
     from genctl.nets.unet import UNetConfig
@@ -56,8 +56,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter.add_(0.05 * torch.randn_like(parameter))
     before = os.environ.get("GENCTL_MODELS")
     os.environ["GENCTL_MODELS"] = str(folder)
-    kept = {key: value for key, value in vae.state_dict().items() if not key.startswith("critic.")}
-    save(vae, folder / "tiny-vae.safetensors", kept, {})
+    save(vae, folder / "tiny-vae.safetensors", kept(vae, vae.state_dict()), {})
     ldm.codec(), ldm.text()
     save(ldm, folder / "tiny-ldm.safetensors", ldm.state_dict(), {})
     save(rf, folder / "tiny-rf.safetensors", rf.state_dict(), {})

@@ -24,6 +24,7 @@ from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Family, Losses, Source
 from genctl.media.pictures import refuse_infinite, refuse_large
+from genctl.nets.alignment import Alignment
 from genctl.nets.autoencoder import Decoder, Encoder, PatchDiscriminator, transform_pair
 from genctl.nets.fast import channels_last
 from genctl.nets.lpips import LPIPS, psnr
@@ -46,6 +47,7 @@ class LossConfig:
     perceptual: Annotated[float, within(0)] = 1.0
     kl: Annotated[float, within(0)] = 1e-6  # of the sum over a picture's code, against the mean absolute error
     equivariance: Annotated[float, within(0, 1)] = 0.5  # share of steps that decode a transformed code
+    alignment: Annotated[float, within(0)] = 0.0  # of the code with what LPIPS's net sees (nets/alignment.py)
     adversarial: Annotated[float, within(0)] = 0.25  # times the adaptive weight
     adversarial_from: Annotated[float, within(0, 1)] = 0.6  # share of the run; 1 = never
     critic_width: Annotated[int, within(1, 1024)] = 32
@@ -79,7 +81,7 @@ class VAE(Family):
     name = "vae"
     Config = VAEConfig
     can = frozenset({"encode", "decode", "interpolate"})
-    training_only = ("critic.",)
+    training_only = ("critic.", "alignment.")
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -92,6 +94,7 @@ class VAE(Family):
         self.encoder = Encoder(net.channels, net.encoder_blocks, net.latent)
         self.decoder = Decoder(net.channels, net.decoder_blocks, net.latent)
         self.critic = PatchDiscriminator(config.loss.critic_width)
+        self.alignment = Alignment(net.latent)
         self.register_buffer("code_mean", torch.zeros(net.latent, 1, 1))
         self.register_buffer("code_std", torch.ones(net.latent, 1, 1))
         self.code_mean: Tensor
@@ -99,6 +102,8 @@ class VAE(Family):
 
     def phases(self) -> dict[str, nn.Module]:
         trained = [self.encoder, self.decoder] if self.config.loss.train_encoder else [self.decoder]
+        if self.config.loss.alignment and self.config.loss.train_encoder:
+            trained.append(self.alignment)
         return {"model": nn.ModuleList(trained), "critic": self.critic}
 
     def averaged(self) -> nn.Module:
@@ -125,9 +130,14 @@ class VAE(Family):
             codes, pictures = transform_pair(codes, pictures, 0.25 + 0.75 * float(choice[1]), int(4 * choice[2]))
         out = self.decoder(codes).float()
         absolute = (out - pictures).abs().mean()
-        perceptual = self.perceptual()(out, pictures).mean()
+        eyes = self.perceptual()
+        seen = eyes.features(pictures)
+        perceptual = eyes.distance(eyes.features(out), seen).mean()
         total = absolute + loss.perceptual * perceptual + loss.kl * kl
         figures = {"l1": absolute, "lpips": perceptual, "kl": kl, "psnr": psnr(out.clamp(-1, 1), pictures).mean()}
+        if loss.alignment and loss.train_encoder:
+            figures["alignment"] = self.alignment(codes, seen)
+            total = total + loss.alignment * figures["alignment"]
         if progress < loss.adversarial_from:
             yield "model", total, figures
             return
