@@ -70,7 +70,7 @@ class LDM(Flow):
             raise UsageError("model.channels and model.factor are open; say those of the codec")
         if config.net.text == "none":
             raise UsageError('net.text = "none": an ldm is a text model; use joint or cross')
-        config.pixels.check(config.factor * config.net.patch, "the codec's factor times the patch")
+        config.pixels.check(config.factor * config.net.coarsest, "the codec's factor times the patch")
         self.net = DiT(config.net, config.channels)
         self.shape = self.shape_of(config.pixels)
 

@@ -60,7 +60,7 @@ class RF(PixelFlow):
         net = config.net
         if config.condition != "none" and net.text == "none":
             raise UsageError('the net has text = "none"; say model.condition = "none" instead')
-        step = net.patch * (1 if isinstance(net, DiTConfig) else 2 ** (len(net.channels) - 1))
+        step = net.coarsest if isinstance(net, DiTConfig) else net.patch * 2 ** (len(net.channels) - 1)
         config.pixels.check(step, "the patch times the net's own factor")
         self.net = DiT(net, 3) if isinstance(net, DiTConfig) else UNet(net)
         self.shape = self.shape_of(config.pixels)

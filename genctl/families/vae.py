@@ -101,7 +101,7 @@ class VAE(Family):
         self.code_std: Tensor
 
     def phases(self) -> dict[str, nn.Module]:
-        trained = [self.encoder, self.decoder] if self.config.loss.train_encoder else [self.decoder]
+        trained: list[nn.Module] = [self.encoder, self.decoder] if self.config.loss.train_encoder else [self.decoder]
         if self.config.loss.alignment and self.config.loss.train_encoder:
             trained.append(self.alignment)
         return {"model": nn.ModuleList(trained), "critic": self.critic}

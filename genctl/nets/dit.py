@@ -6,6 +6,9 @@
              x += gate * swiglu(norm(x) * scale + shift)          a learned table a block (PixArt's adaLN-single)
     out    = linear(norm(x) * scale + shift)
 
+Above t = `coarse_from`, where noise hides all but the layout, patches may be twice as wide, with a first and last layer
+of their own: a quarter of the tokens there, in training and in sampling (PPFlow, arXiv:2506.23543).
+
 Text enters as frozen token states in a fixed number of slots; an empty slot holds a learned vector, so no mask is
 needed and the unconditional input is simply all slots empty. By joint attention the image's queries look at [text
 keys; image keys] at once; by cross-attention at the text in a sub-layer of its own. Queries and keys are RMS-
@@ -21,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +33,7 @@ from torch import Tensor, nn
 from genctl.config import above, below, within
 from genctl.nets import fast
 
+COARSE = 2  # how many patches wide a coarse one is
 Scalar = Literal["guidance", "end"]
 Step = Callable[[Tensor, int, bool], Tensor]
 
@@ -40,12 +44,18 @@ class DiTConfig:
     depth: Annotated[int, within(1, 1024)] = 8
     heads: Annotated[int, within(1, 4096)] = 4
     patch: Annotated[int, within(1, 1024)] = 2
+    coarse_from: Annotated[float, within(0, 1)] = 1.0  # t above which a patch is twice as wide; 1 = never
     mlp_ratio: Annotated[float, above(0, 64)] = 8 / 3  # of SwiGLU's hidden width, rounded up to a multiple of 64
     text: Literal["joint", "cross", "none"] = "joint"
     text_width: Annotated[int, within(1, 1 << 16)] = 384
     text_slots: Annotated[int, within(1, 4096)] = 16
     dropout: Annotated[float, below(1)] = 0.0  # within SwiGLU
     scalars: tuple[Scalar, ...] = ()  # what the network is conditioned on beside t, for few steps
+
+    @property
+    def coarsest(self) -> int:
+        """Cells of the widest patch's side."""
+        return self.patch * (COARSE if self.coarse_from < 1 else 1)
 
 
 def norm(x: Tensor) -> Tensor:
@@ -96,9 +106,11 @@ def embedded(embeddings: nn.ModuleList, scalars: Tensor | None) -> Tensor | floa
 
 
 def rotary(
-    shape: tuple[int, ...], depth: int, device: torch.device | None = None, trained: tuple[int, ...] | None = None
-) -> Tensor:
+    shape: tuple[int, ...], depth: int, device: torch.device | None = None, trained: tuple[int, ...] | None = None,
+    step: int = 1,
+) -> Tensor:  # fmt: skip
     """RoPE's angles as cosines and sines [2, N, depth] for a grid of `shape`: each axis turns its share of the head.
+    With a `step` the last two axes count that many places from one to the next, from the middle of the first.
     Where the network was `trained` on another grid, places are squeezed into that one's range (position interpolation,
     arXiv:2306.15595): a picture then holds one thing, stretched, where places beyond the range would begin another.
 
@@ -107,6 +119,8 @@ def rotary(
     pairs = depth // 2 // len(shape)
     frequencies = 100.0 ** (-torch.arange(pairs, device=device) / pairs)
     places = [torch.arange(size, device=device) for size in shape]
+    if step > 1:
+        places[-2:] = [step * place + (step - 1) / 2 for place in places[-2:]]
     if trained is not None and trained != shape:
         places = [place * (known / size) for place, known, size in zip(places, trained, shape, strict=True)]
     axes = torch.meshgrid(*places, indexing="ij")
@@ -189,6 +203,15 @@ def inner_width(config: DiTConfig) -> int:
     return math.ceil(config.mlp_ratio * config.width / 64) * 64
 
 
+class Cut(NamedTuple):
+    """How x is cut into tokens and put together: patches of `patch` cells a side, which is `step` times the finest."""
+
+    patch: int
+    step: int
+    embed: nn.Linear
+    last: nn.Linear
+
+
 class DiT(nn.Module):
     """x_t [B, C, *grid], t [B], text states [B, L, T], whether a slot holds text [B, L], pooled [B, T] -> like x_t."""
 
@@ -205,6 +228,9 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.last_table = nn.Parameter(torch.zeros(2, width))
         self.last = nn.Linear(width, numbers)
+        if config.coarse_from < 1:
+            self.coarse_embed = nn.Linear(COARSE**2 * numbers, width)
+            self.coarse_last = nn.Linear(width, COARSE**2 * numbers)
         self.scalars = nn.ModuleList(ScalarEmbedding(width) for _ in config.scalars)
         if config.text != "none":
             self.text_in = nn.Linear(config.text_width, width)
@@ -221,7 +247,7 @@ class DiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for layer in (self.modulation, self.last):
+        for layer in (self.modulation, *(self.cut(coarse).last for coarse in self.cuts())):
             nn.init.zeros_(layer.weight)
         for block in self.blocks:
             if isinstance(block, Block) and block.text == "cross":
@@ -231,21 +257,31 @@ class DiT(nn.Module):
                 nn.init.zeros_(module.last.weight)
 
     # patches ---------------------------------------------------------------------------------------------------------
-    def grid(self, x: Tensor) -> tuple[int, ...]:
+    def cuts(self) -> tuple[bool, ...]:
+        """The ways to cut x: fine, and coarse where there is that."""
+        return (False, True) if self.config.coarse_from < 1 else (False,)
+
+    def cut(self, coarse: bool = False) -> Cut:
+        if coarse:
+            return Cut(COARSE * self.config.patch, COARSE, self.coarse_embed, self.coarse_last)
+        return Cut(self.config.patch, 1, self.embed, self.last)
+
+    def grid(self, x: Tensor, patch: int | None = None) -> tuple[int, ...]:
         """Tokens along each axis; only the last two are cut into patches."""
-        patch = self.config.patch
+        patch = patch or self.config.patch
         return (*x.shape[2:-2], x.shape[-2] // patch, x.shape[-1] // patch)
 
-    def patchify(self, x: Tensor) -> Tensor:
+    def patchify(self, x: Tensor, patch: int | None = None) -> Tensor:
         """[B, C, H, W] (or [B, C, T, H, W]) -> [B, N, patch^2 C]."""
-        patch, (rows, columns) = self.config.patch, self.grid(x)[-2:]
+        patch = patch or self.config.patch
+        rows, columns = self.grid(x, patch)[-2:]
         x = x.reshape(*x.shape[:-2], rows, patch, columns, patch)  # B C (T) h p w p
         order = (0, *range(2, self.axes), self.axes, self.axes + 2, self.axes + 1, self.axes + 3, 1)
         return x.permute(order).reshape(x.shape[0], -1, patch * patch * self.channels)
 
-    def unpatchify(self, tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
+    def unpatchify(self, tokens: Tensor, grid: tuple[int, ...], patch: int | None = None) -> Tensor:
         """The inverse of `patchify`."""
-        patch, extra, batch = self.config.patch, len(grid) - 2, tokens.shape[0]
+        patch, extra, batch = patch or self.config.patch, len(grid) - 2, tokens.shape[0]
         x = tokens.reshape(batch, *grid, patch, patch, self.channels)  # B (T) h w p p C
         last = 1 + extra
         x = x.permute(0, last + 4, *range(1, last), last, last + 2, last + 1, last + 3)
@@ -274,13 +310,31 @@ class DiT(nn.Module):
         self, x: Tensor, t: Tensor, states: Tensor | None = None, present: Tensor | None = None,
         pooled: Tensor | None = None, scalars: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        grid, depth = self.grid(x), self.config.width // self.config.heads
-        tokens = self.embed(self.patchify(x))  # [B, N, D]
+        given = (x, t, states, present, pooled, scalars)
+        coarse = t > self.config.coarse_from
+        if self.config.coarse_from == 1 or not coarse.any():
+            return self._of_cut(self.cut(), *given)
+        if coarse.all():
+            return self._of_cut(self.cut(coarse=True), *given)
+        rows = [(~coarse).nonzero()[:, 0], coarse.nonzero()[:, 0]]
+        parts = [
+            self._of_cut(self.cut(kind), *(None if one is None else one[where] for one in given))  # type: ignore[arg-type]
+            for kind, where in zip(self.cuts(), rows, strict=True)
+        ]
+        return torch.cat(parts)[torch.cat(rows).argsort()]
+
+    def _of_cut(
+        self, cut: Cut, x: Tensor, t: Tensor, states: Tensor | None, present: Tensor | None, pooled: Tensor | None,
+        scalars: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """`forward` of rows whose x is cut alike."""
+        grid, depth = self.grid(x, cut.patch), self.config.width // self.config.heads
+        tokens = cut.embed(self.patchify(x, cut.patch))  # [B, N, D]
         c = self.condition(t, pooled, present, scalars)  # [B, D]
         modulation = self.modulation(c).view(-1, 6, self.config.width)  # [B, 6, D]
         text = self.text_tokens(states, present) if states is not None and present is not None else None
-        table = rotary(grid, depth, x.device).to(tokens.dtype)
+        table = rotary(grid, depth, x.device, step=cut.step).to(tokens.dtype)
         for block in self.blocks:
             tokens = block(tokens, modulation, text, table)
         shift, scale = (self.last_table.to(tokens.dtype) + c[:, None].to(tokens.dtype)).chunk(2, 1)
-        return self.unpatchify(self.last(modulate(tokens, shift, scale)), grid)
+        return self.unpatchify(cut.last(modulate(tokens, shift, scale)), grid, cut.patch)

@@ -44,7 +44,7 @@ class Packed:
     modulation: Tensor  # the blocks' own, [blocks, 6, D]
     text_kv: fast.Linear | None  # text -> keys and values of all blocks, D -> blocks * 2 D
     text_scale: Tensor  # of text keys, [blocks, 1, 1, 1, d]
-    tables: dict[tuple[int, ...], list[Tensor]] = field(default_factory=dict)  # of each grid that was drawn: by block
+    tables: dict[tuple[Any, ...], list[Tensor]] = field(default_factory=dict)  # of each grid that was drawn: by block
 
 
 def pack(net: DiT, dtype: torch.dtype) -> Packed:
@@ -85,29 +85,32 @@ class Loop:
 
     states [R, L, T], present [R, L], pooled [R, T] are the conditions of R = B rows, or of R = 2 B (the conditional
     ones, then the unconditional ones); None for a net without text. times: [K] evaluation times, scalars: [K, S] what
-    the net is conditioned on at each; trained: the grid that it was trained on, where that is another.
+    the net is conditioned on at each; trained: the shape of one x that it was trained on; coarse: whether the times are
+    those of coarse patches.
     """
 
     def __init__(
         self, net: DiT, packed: Packed, dtype: torch.dtype, shape: tuple[int, ...], times: Tensor,
         states: Tensor | None = None, present: Tensor | None = None, pooled: Tensor | None = None,
-        scalars: Tensor | None = None, trained: tuple[int, ...] | None = None,
+        scalars: Tensor | None = None, trained: tuple[int, ...] | None = None, coarse: bool = False,
     ) -> None:  # fmt: skip
-        config = net.config
+        config, self.cut = net.config, net.cut(coarse)
         self.net, self.packed, self.dtype = net, packed, dtype
         self.rows = shape[0] if states is None else len(states)
         self.shape, self.pictures = shape, shape[0]
-        self.grid = net.grid(torch.empty(shape, device="meta"))
+        self.grid = net.grid(torch.empty(shape, device="meta"), self.cut.patch)
         device = net.embed.weight.device
         given = None if scalars is None else scalars.to(device, torch.float32)
         self.modulations = self._modulations(times.to(device), pooled, present, given)
-        if self.grid not in packed.tables:
-            table = rotary(self.grid, config.width // config.heads, device, trained)  # [2, N, d]
-            packed.tables[self.grid] = [self._fold(p.block, table) for p in packed.blocks]
-        self.tables = packed.tables[self.grid]
+        if (self.grid, coarse) not in packed.tables:
+            known = None if trained is None else net.grid(torch.empty(1, *trained, device="meta"), self.cut.patch)
+            table = rotary(self.grid, config.width // config.heads, device, known, self.cut.step)  # [2, N, d]
+            packed.tables[self.grid, coarse] = [self._fold(p.block, table) for p in packed.blocks]
+        self.tables = packed.tables[self.grid, coarse]
         self.keys = None if states is None or present is None else self._text_buffers(states, present)
-        self.embed = (net.embed.weight.to(dtype), net.embed.bias.to(dtype))
-        self.last = (net.last.weight.to(dtype), net.last.bias.to(dtype))
+        self.embed, self.last = (
+            (layer.weight.to(dtype), layer.bias.to(dtype)) for layer in (self.cut.embed, self.cut.last)
+        )
 
     def _modulations(
         self, times: Tensor, pooled: Tensor | None, present: Tensor | None, scalars: Tensor | None
@@ -203,7 +206,7 @@ class Loop:
     def step(self, x_t: Tensor, every: Tensor, last: Tensor) -> Tensor:
         """The prediction from x_t and the rows of its time; with fewer pictures than rows, they are repeated."""
         rows = every.shape[2]
-        tokens = F.linear(self.net.patchify(x_t.to(self.dtype)), *self.embed)
+        tokens = F.linear(self.net.patchify(x_t.to(self.dtype), self.cut.patch), *self.embed)
         if rows != len(tokens):
             tokens = tokens.repeat(rows // len(tokens), 1, 1)
         for index, packed in enumerate(self.packed.blocks):
@@ -211,7 +214,7 @@ class Loop:
             tokens = self._block(packed, tokens, every[index], text, self.tables[index])
         shift, scale = last
         out = F.linear(torch.addcmul(shift, norm(tokens), scale), *self.last)
-        return self.net.unpatchify(out.float(), self.grid)
+        return self.net.unpatchify(out.float(), self.grid, self.cut.patch)
 
     def _block(self, packed: PackedBlock, x: Tensor, modulation: Tensor, text: Tensor | None, table: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation
@@ -238,3 +241,19 @@ class Loop:
             return F.scaled_dot_product_attention(q, k, v)
         scores = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2))  # 1 / sqrt(d) is in q
         return torch.bmm(scores.softmax(-1), v.flatten(0, 1)).view(q.shape)
+
+
+class TwoLoops:
+    """One loop whose times want fine patches here and coarse ones there: called and probed as either of the two."""
+
+    def __init__(self, make: Callable[[Tensor, bool], Any], coarse: Tensor) -> None:
+        """`make` gives the loop of some of the K times, by their places and whether they are coarse; coarse: [K]."""
+        self.loops = {kind: make((coarse == kind).nonzero()[:, 0], kind) for kind in (False, True)}
+        self.kinds = coarse.tolist()
+        self.places = [self.kinds[:k].count(kind) for k, kind in enumerate(self.kinds)]  # among those of its kind
+
+    def __call__(self, x_t: Tensor, k: int, both: bool) -> Tensor:
+        return self.loops[self.kinds[k]](x_t, self.places[k], both)
+
+    def rounds_alike(self) -> bool:
+        return all(loop.rounds_alike() for loop in self.loops.values())

@@ -20,13 +20,15 @@ from genctl.nets.unet import UNetConfig
 
 UNET = UNetConfig((16, 32), 1, (False, True), head=16, patch=2, text_slots=8)
 DIT = DiTConfig(width=64, depth=2, heads=2, patch=4, text_slots=8)
+COARSE = DiTConfig(width=64, depth=2, heads=2, patch=4, text_slots=8, coarse_from=0.65)
+NETS = {"unet": {"unet": UNET}, "dit": {"dit": DIT}, "coarse": {"architecture": "dit", "dit": COARSE}}
 
 
 def made(condition: str = "class", architecture: str = "unet", **settings: object) -> RF:
     torch.manual_seed(0)
     config = RFConfig(
-        16, condition, ("blue", "red", "green")[: 3 if condition == "class" else 0], architecture=architecture,
-        unet=UNET, dit=DIT, **settings,
+        16, condition, ("blue", "red", "green")[: 3 if condition == "class" else 0],
+        **{"architecture": architecture} | NETS[architecture] | settings,
     )  # type: ignore[arg-type]  # fmt: skip
     model = RF(config)
     with torch.no_grad():
@@ -45,10 +47,10 @@ def shapes(tmp_path: Path) -> Pictures:
     return load(shape_folder(tmp_path / "data", 1), 16, DataConfig())
 
 
-@pytest.mark.parametrize("architecture", ["unet", "dit"])
+@pytest.mark.parametrize("architecture", NETS)
 @pytest.mark.parametrize("condition", ["text", "class", "none"])
 def test_every_condition_trains_and_draws(shapes: Pictures, condition: str, architecture: str) -> None:
-    config = RFConfig(16, condition, architecture=architecture, unet=UNET, dit=DIT)  # type: ignore[arg-type]
+    config = RFConfig(16, condition, **{"architecture": architecture} | NETS[architecture])  # type: ignore[arg-type]
     model = RF(RF.fitted(config, shapes))
     assert (condition in model.can) == (condition != "none")
     source = model.source(shapes, torch.device("cpu"))
@@ -108,7 +110,7 @@ def test_pictures_of_one_class_are_refused(tmp_path: Path) -> None:
         RF.fitted(RFConfig(16, "class", unet=UNET), one)
 
 
-@pytest.mark.parametrize("architecture", ["unet", "dit"])
+@pytest.mark.parametrize("architecture", NETS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pictures_do_not_depend_on_their_batch(architecture: str, dtype: torch.dtype) -> None:
     model = made(architecture=architecture)
@@ -119,8 +121,9 @@ def test_pictures_do_not_depend_on_their_batch(architecture: str, dtype: torch.d
     assert torch.equal(together, drawn(model, seeds=[1, 2, 3], prompts=["red", "green", ""], chunk=2, **request))
 
 
-def test_sampling_is_the_slow_loop() -> None:
-    model, steps, scale = made(), 4, 3.0
+@pytest.mark.parametrize("architecture", NETS)
+def test_sampling_is_the_slow_loop(architecture: str) -> None:
+    model, steps, scale = made(architecture=architecture), 4, 3.0
     got = drawn(model, seeds=[5], prompts=["red"], steps=steps, guidance_scale=scale)
     x = torch.randn(model.shape, generator=torch.Generator().manual_seed(5))[None]
     cond, uncond = model.conditions(["red"]), model.conditions([""])

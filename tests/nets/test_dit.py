@@ -8,7 +8,7 @@ import torch
 
 from genctl.nets import graph
 from genctl.nets.dit import DiT, DiTConfig, rotary, rotate
-from genctl.nets.dit_sample import Loop, pack
+from genctl.nets.dit_sample import Loop, TwoLoops, pack
 
 SMALL = DiTConfig(width=64, depth=3, heads=2, text_width=24, text_slots=5)
 
@@ -53,6 +53,53 @@ def test_prepared_loop_equals_plain_forward(text: str, dtype: torch.dtype, toler
             assert (got - wanted).abs().max() < tolerance * wanted.abs().max()
             alone = loop(x, k, False)
             assert (alone - wanted[:2]).abs().max() < tolerance * wanted.abs().max()
+
+
+COARSE = dataclasses.replace(SMALL, coarse_from=0.65)
+
+
+def test_coarse_rows_go_another_way_and_fine_ones_as_ever() -> None:
+    made, plain = net(COARSE), net(SMALL)
+    plain.load_state_dict({key: value for key, value in made.state_dict().items() if "coarse" not in key})
+    x, t, given = torch.randn(4, 3, 8, 12), torch.tensor([0.9, 0.2, 0.66, 0.65]), conditions(4)
+    with torch.inference_mode():
+        got = made(x, t, *given)
+        for row in range(4):
+            alone = made(x[[row]], t[[row]], *(part[[row]] for part in given))
+            assert torch.allclose(got[[row]], alone, atol=1e-5)
+        fine = plain(x, t, *given)
+        assert torch.allclose(got[1::2], fine[1::2], atol=1e-5)
+        assert all((got[row] - fine[row]).abs().max() > 0.1 for row in (0, 2))
+    inner = []
+    made.blocks[0].register_forward_pre_hook(lambda _, inputs: inner.append(inputs[0].shape[:2]))
+    made(x, t, *given)
+    assert inner == [(2, 24), (2, 6)]  # a quarter of the tokens
+
+
+def test_coarse_patches_lie_in_the_middle_of_the_fine_ones() -> None:
+    fine, coarse = rotary((4, 6), 32), rotary((2, 3), 32, step=2)
+    angles = [torch.atan2(*table.flip(0)) for table in (fine.double(), coarse.double())]
+    means = angles[0].view(4, 6, 32).unfold(0, 2, 2).unfold(1, 2, 2).mean((-1, -2)).view(6, 32)
+    slow = means.abs().amax(0) < 1  # no wrap around
+    assert slow.sum() > 10
+    assert torch.allclose(means[:, slow], angles[1][:, slow], atol=1e-6)
+
+
+def test_prepared_loops_of_two_kinds_equal_the_plain_forward() -> None:
+    made, (states, present, pooled) = net(COARSE), conditions(4)
+    x, times = torch.randn(2, 3, 8, 12), torch.tensor([1.0, 0.7, 0.6, 0.9, 0.2])
+    packed = pack(made, torch.float32)
+
+    def loop(places: torch.Tensor, coarse: bool) -> Loop:
+        known = times[places]
+        return Loop(made, packed, torch.float32, x.shape, known, states, present, pooled, None, None, coarse)
+
+    with torch.inference_mode():
+        both = TwoLoops(loop, times > 0.65)
+        for k, t in enumerate(times):
+            wanted = made(x.repeat(2, 1, 1, 1), t.expand(4), states, present, pooled)
+            assert (both(x, k, True) - wanted).abs().max() < 1e-4 * wanted.abs().max()
+        assert both.rounds_alike() in (True, False)
 
 
 @pytest.mark.parametrize("text", ["joint", "cross"])

@@ -57,10 +57,15 @@ class Adversarial(Consistency):
     def rate_of(self, phase: str) -> float:
         return self.config.critic_rate if phase == "critic" else 1.0
 
+    def least_coarse(self) -> float:
+        """The time up to which the teacher's features are those of fine patches."""
+        return getattr(self.teacher.net.config, "coarse_from", 1.0)
+
     def step(self, student: FlowModel, batch: Batch, draw: Draw, progress: float) -> Losses:
         place = self.place(student, batch, draw)
         judged = (place.end == 0) / (WHOLE if self.flow_map else 1.0)  # [B], of mean 1: guesses that are pictures
-        real, z, s, scale = batch["x"], draw.normal(*batch["x"].shape[1:]), draw.uniform() ** 2, place.scale
+        real, z, scale = batch["x"], draw.normal(*batch["x"].shape[1:]), place.scale
+        s = self.least_coarse() * draw.uniform() ** 2
         with torch.no_grad():
             guess = self.seen(student, batch, place)
         both = torch.cat([real, guess])

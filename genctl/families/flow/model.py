@@ -23,13 +23,13 @@ from genctl.families.conditions.conditional import Conditional, Conditions
 from genctl.families.flow.options import FlowOptions
 from genctl.nets import fast
 from genctl.nets.dit import DiT
-from genctl.nets.dit_sample import Loop, Packed, pack
+from genctl.nets.dit_sample import Loop, Packed, TwoLoops, pack
 from genctl.nets.graph import GraphLoop
 from genctl.nets.plain import PlainLoop
 from genctl.sizes import Size
 
 GUIDANCE_UNIT = 1 / 8  # of the guidance scale as a student's network gets it, so that usual ones lie within (0, 1)
-AnyLoop = Loop | GraphLoop | PlainLoop
+AnyLoop = Loop | TwoLoops | GraphLoop | PlainLoop
 
 
 class FlowModel(Conditional):
@@ -144,8 +144,9 @@ class FlowModel(Conditional):
         if key not in self.alike:
             scalars = torch.zeros(1, len(self.config.net.scalars)) if self.distilled else None
             conditions = self.conditions(["" for _ in range(pictures * rows)])
-            loop = self._loop((pictures, *shape), torch.full((1,), 0.5), conditions, scalars, key[0], True)
-            self.alike[key] = not isinstance(loop, Loop) or loop.rounds_alike()
+            scalars = None if scalars is None else scalars.expand(2, -1)
+            loop = self._loop((pictures, *shape), torch.tensor([1.0, 0.0]), conditions, scalars, key[0], True)
+            self.alike[key] = not isinstance(loop, Loop | TwoLoops) or loop.rounds_alike()
         return self.alike[key]
 
     def _loop(
@@ -161,15 +162,21 @@ class FlowModel(Conditional):
             blocks = pack(self.net, dtype)
             if packed:
                 self.packed[dtype] = blocks
-        states, present, pooled = conditions or (None, None, None)
-        trained = self.net.grid(torch.empty(1, *self.shape, device="meta"))
-        loop = Loop(self.net, blocks, dtype, shape, evaluations, states, present, pooled, scalars, trained)
-        if self.device.type != "cuda" or not packed:
-            return loop
-        key = (dtype, shape, loop.rows)
-        if key in self.graphs:
-            return self.graphs[key].take(loop)
-        return self.graphs.setdefault(key, GraphLoop(loop))
+        net, (states, present, pooled) = self.net, conditions or (None, None, None)
+
+        def made(places: Tensor, coarse: bool) -> Loop | GraphLoop:
+            further = None if scalars is None else scalars[places]
+            times = evaluations[places]
+            loop = Loop(net, blocks, dtype, shape, times, states, present, pooled, further, self.shape, coarse)
+            if self.device.type != "cuda" or not packed:
+                return loop
+            key = (dtype, shape, loop.rows, coarse)
+            return self.graphs[key].take(loop) if key in self.graphs else self.graphs.setdefault(key, GraphLoop(loop))
+
+        coarse = evaluations.float() > net.config.coarse_from
+        if coarse.any() and not coarse.all():
+            return TwoLoops(made, coarse)
+        return made(torch.arange(len(evaluations)), bool(coarse.any()))
 
     def _plain(self, dtype: torch.dtype, keep: bool) -> nn.Module:
         """A copy of the network in `dtype`; kept for the next call where its weights stay as they are."""

@@ -81,7 +81,8 @@ class FlowOptions(Options):
         if "patch" not in net:
             return 0
         halvings = len(net.get("channels", [0])) - 1
-        return int(said.get("factor") or 1) * int(net.get("patch", 1)) * 2**halvings
+        coarsest = int(net.get("patch", 1)) * (2 if net.get("coarse_from", 1) < 1 else 1)  # nets/dit.py
+        return int(said.get("factor") or 1) * coarsest * 2**halvings
 
     def settled(self, document: Mapping[str, Any], conditional: bool = True) -> FlowOptions:
         sampling = config.build(SamplingConfig, document["config"].get("sampling", {}))
