@@ -94,7 +94,7 @@ class VAE(Family):
         self.encoder = Encoder(net.channels, net.encoder_blocks, net.latent)
         self.decoder = Decoder(net.channels, net.decoder_blocks, net.latent)
         self.critic = PatchDiscriminator(config.loss.critic_width)
-        self.alignment = Alignment(net.latent)
+        self.alignment = Alignment(net.latent) if config.loss.alignment and config.loss.train_encoder else None
         self.register_buffer("code_mean", torch.zeros(net.latent, 1, 1))
         self.register_buffer("code_std", torch.ones(net.latent, 1, 1))
         self.code_mean: Tensor
@@ -102,7 +102,7 @@ class VAE(Family):
 
     def phases(self) -> dict[str, nn.Module]:
         trained: list[nn.Module] = [self.encoder, self.decoder] if self.config.loss.train_encoder else [self.decoder]
-        if self.config.loss.alignment and self.config.loss.train_encoder:
+        if self.alignment is not None:
             trained.append(self.alignment)
         return {"model": nn.ModuleList(trained), "critic": self.critic}
 
@@ -135,7 +135,7 @@ class VAE(Family):
         perceptual = eyes.distance(eyes.features(out), seen).mean()
         total = absolute + loss.perceptual * perceptual + loss.kl * kl
         figures = {"l1": absolute, "lpips": perceptual, "kl": kl, "psnr": psnr(out.clamp(-1, 1), pictures).mean()}
-        if loss.alignment and loss.train_encoder:
+        if self.alignment is not None:
             figures["alignment"] = self.alignment(codes, seen)
             total = total + loss.alignment * figures["alignment"]
         if progress < loss.adversarial_from:

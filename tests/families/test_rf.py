@@ -13,6 +13,7 @@ from genctl.diffusion.target import TARGETS, solve
 from genctl.draws import Draw
 from genctl.errors import InputError, UsageError
 from genctl.families.base import Blend
+from genctl.families.flow.meanflow import STEP, around
 from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
 from genctl.families.rf import RF, RFConfig
 from genctl.nets.dit import DiTConfig
@@ -297,3 +298,15 @@ def test_wrong_shapes_of_networks_are_refused() -> None:
         RF(RFConfig(64, "none", unet=UNetConfig((16, 16), attention=(True,))))
     with pytest.raises(UsageError, match='condition = "none" instead'):
         RF(RFConfig(64, "text", unet=UNetConfig(text="none")))
+
+
+def test_differences_in_time_do_not_cross_to_coarser_patches() -> None:
+    edge = torch.tensor([0.65, 0.65 + 1e-6, 0.65 - 1e-6, 1.0, 1e-3])
+    t = torch.cat([torch.linspace(1e-3, 1, 500), edge])
+    low, high = around(t, 0.65)
+    for side in (low, high):
+        assert torch.equal(side > 0.65, t > 0.65)
+    assert (high - low).min() > 0.7 * STEP
+    assert ((low <= t) & (t <= high)).all()
+    low, high = around(t, 1.0)
+    assert torch.equal(high, (t + STEP).clamp(max=1))

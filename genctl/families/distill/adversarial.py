@@ -57,7 +57,7 @@ class Adversarial(Consistency):
     def rate_of(self, phase: str) -> float:
         return self.config.critic_rate if phase == "critic" else 1.0
 
-    def least_coarse(self) -> float:
+    def fine_until(self) -> float:
         """The time up to which the teacher's features are those of fine patches."""
         return getattr(self.teacher.net.config, "coarse_from", 1.0)
 
@@ -65,7 +65,7 @@ class Adversarial(Consistency):
         place = self.place(student, batch, draw)
         judged = (place.end == 0) / (WHOLE if self.flow_map else 1.0)  # [B], of mean 1: guesses that are pictures
         real, z, scale = batch["x"], draw.normal(*batch["x"].shape[1:]), place.scale
-        s = self.least_coarse() * draw.uniform() ** 2
+        s = self.fine_until() * draw.uniform() ** 2
         with torch.no_grad():
             guess = self.seen(student, batch, place)
         both = torch.cat([real, guess])

@@ -86,6 +86,14 @@ def stretch_of(flow: FlowModel, draw: Draw) -> tuple[Tensor, Tensor]:
     return t, torch.where(draw.uniform() < SAME, t, r)
 
 
+def around(t: Tensor, coarse_from: float) -> tuple[Tensor, Tensor]:
+    """Times [B] a little before and after t, between which the network does not go over to coarser patches."""
+    low, high = torch.clamp(t - STEP, min=STEP / 5), torch.clamp(t + STEP, max=1.0)
+    coarse, edge = t > coarse_from, torch.full_like(t, coarse_from)
+    beyond = edge.nextafter(edge + 1)
+    return torch.where(coarse, low.maximum(beyond), low), torch.where(coarse, high, high.minimum(edge))
+
+
 def average_velocity(
     flow: FlowModel, batch: Batch, stretch: tuple[Tensor, Tensor], scale: Tensor, z: Tensor, velocity: Velocity
 ) -> Losses:
@@ -105,7 +113,7 @@ def _velocity_loss(
         return (at - guess) / like(time, at)
 
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        low, high = torch.clamp(t - STEP, min=STEP / 5), torch.clamp(t + STEP, max=1.0)
+        low, high = around(t, getattr(flow.config.net, "coarse_from", 1.0))
         ahead, behind = (average(x_t + like(s - t, x) * v, s) for s in (high, low))
         change = (ahead - behind) / like(high - low, x)
     error = mean_square(average(x_t, t) - (v - like(t - r, x) * change))
