@@ -29,6 +29,7 @@ from genctl.families.flow.sample import times_of
 from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
 from genctl.families.rf import RF, RFConfig
 from genctl.families.saved import load as load_model
+from genctl.nets.dit import DiTConfig
 from genctl.nets.unet import UNetConfig
 from genctl.training.loop import Trainer
 from genctl.training.optim import TrainConfig
@@ -146,6 +147,25 @@ def some_rows(teacher: RF, count: int = 4) -> dict[str, Tensor]:
     states, present, pooled = teacher.conditions(prompts * (count // 2))
     x = torch.rand(count, *teacher.shape, generator=torch.Generator().manual_seed(3)) * 2 - 1
     return {"x": x, "states": states, "present": present, "pooled": pooled}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_students_of_a_teacher_with_coarse_patches(method: str) -> None:
+    torch.manual_seed(0)
+    net = DiTConfig(width=32, depth=2, heads=2, patch=2, text_slots=1, coarse_from=0.65)
+    teacher = RF(RFConfig(16, "class", ("green", "red"), architecture="dit", dit=net))
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    student = student_of(teacher.requires_grad_(False).eval(), method, 2, DistillConfig(stages=3, teacher_steps=8))
+    rows = some_rows(teacher)
+    for phase, loss, _ in student.training_step(rows, Draw(0, 4), 0.5):
+        loss.backward()
+        assert torch.isfinite(loss), phase
+    slopes = [student.net.get_parameter(name).grad for name in ("embed.weight", "blocks.0.qkv.weight")]
+    assert all(slope is not None and torch.isfinite(slope).all() for slope in slopes)
+    parts = [part for part in student.eval().sample(flow_request(seeds=[1], prompts=["red"])) if part.final]
+    assert torch.isfinite(parts[0].pictures).all()
 
 
 def test_without_a_teacher_the_guided_velocity_is_where_learning_ends(monkeypatch: pytest.MonkeyPatch) -> None:
