@@ -59,7 +59,7 @@ class Adversarial(Consistency):
 
     def fine_until(self) -> float:
         """The time up to which the teacher's features are those of fine patches."""
-        return getattr(self.teacher.net.config, "coarse_from", 1.0)
+        return getattr(self.teacher.config.net, "coarse_from", 1.0)
 
     def step(self, student: FlowModel, batch: Batch, draw: Draw, progress: float) -> Losses:
         place = self.place(student, batch, draw)
