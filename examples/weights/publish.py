@@ -45,6 +45,7 @@ def rebuild_index() -> None:
             "file": path.name,
             "kind": document.get("kind", "model"),
             "sha256": files.file_sha256(path),
+            "tensors": hub.weights_sha256(path, header),
             "bytes": path.stat().st_size,
             "licence": document.get("licence", ""),
         }

@@ -13,13 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def inner(before: int, after: int, stride: int = 1) -> nn.Conv2d:
+    """A 3 x 3 convolution between features; it says so (`stacked`) to optimisers that look at whole matrices."""
+    layer = nn.Conv2d(before, after, 3, stride=stride, padding=1)
+    layer.stacked = 1  # type: ignore[assignment]
+    return layer
+
+
 class Residual(nn.Module):
     """x + conv(relu(conv(relu(x)))), the identity at the start. [B, C, H, W] -> the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first, self.second = inner(channels, channels), inner(channels, channels)
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
@@ -35,7 +41,7 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(12, channels[0], 3, padding=1)]
         for level, (width, count) in enumerate(zip(channels, blocks, strict=True)):
             if level:
-                layers.append(nn.Conv2d(channels[level - 1], width, 3, stride=2, padding=1))
+                layers.append(inner(channels[level - 1], width, stride=2))
             layers += [Residual(width) for _ in range(count)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], 2 * latent, 3, padding=1))
 
@@ -53,7 +59,7 @@ class Decoder(nn.Module):
         for level in reversed(range(len(channels))):
             layers += [Residual(channels[level]) for _ in range(blocks[level])]
             if level:
-                layers += [nn.Upsample(scale_factor=2), nn.Conv2d(channels[level], channels[level - 1], 3, padding=1)]
+                layers += [nn.Upsample(scale_factor=2), inner(channels[level], channels[level - 1])]
         self.layers = nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(channels[0], 12, 3, padding=1), nn.PixelShuffle(2))
 
     def forward(self, latents: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ class Run:
             if TEMPORARY.fullmatch(leftover.name):
                 leftover.unlink(missing_ok=True)  # of a write that was killed
         if self.states():
-            changed = [] if override else list(differences(lengthened(self._document(), document), document))
+            changed = [] if override else list(differences(begun_with(self._document(), document), document))
             if changed:
                 raise UsageError(
                     f"{self.folder}: this run was begun otherwise ({'; '.join(changed[:4])}); "
@@ -266,6 +266,16 @@ def _steps_of(path: Path) -> float:
     except (GenctlError, AttributeError):
         return math.inf
     return steps if type(steps) is int else math.inf
+
+
+def begun_with(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What a run was begun with, `old`, where that may differ: the length, which may grow, and the names of its parts,
+    so long as they hold what they did."""
+    old, parts = lengthened(old, new), new.get("parts", {})
+    if isinstance(old.get("config"), dict) and isinstance(old.get("parts"), dict):
+        same = {part for part, tensors in parts.items() if old["parts"].get(part) == tensors}
+        old = old | {"config": old["config"] | {part: new["config"][part] for part in same}}
+    return old
 
 
 def lengthened(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,13 @@ import functools
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from genctl import __version__, config
+from genctl import __version__, config, hub
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.devices import device_of, memory_bytes, set_threads
 from genctl.errors import InputError, UsageError, nearest
@@ -60,7 +60,7 @@ def train(
     set_threads(threads)
     cls: type[Family] = registry.family_class(model)
     model_config, train_config, data_config = configs(model, values)
-    model_config = cls.settled(model_config)
+    model_config = cls.settled(earlier_parts(model_config, run))
     check(train_config)
     place = device_of(device)
     _check_buildable(cls, model_config, place)  # before the data are read, which takes its time
@@ -93,6 +93,14 @@ def train(
     facts = facts_of(family, pictures, document)
     made = functools.partial(sources, family, pictures, Path(data))
     return fit(family, made, facts, document, run, train_config, override, report, remark, begin, sample_prompts)
+
+
+def earlier_parts(model_config: Any, run: Run) -> Any:
+    """The configuration with the names by which the shipped parts that a run was begun with are found now."""
+    recorded = (run.recorded("parts") if run.states() else None) or {}
+    names = {part: getattr(model_config, part, None) for part in recorded}
+    now = {part: hub.now_called(name, recorded[part]) for part, name in names.items()}
+    return replace(model_config, **{part: name for part, name in now.items() if name != names[part]})
 
 
 def default_preset(family: str, device: str) -> str | None:

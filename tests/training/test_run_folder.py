@@ -452,3 +452,30 @@ def test_commands_on_a_damaged_folder_end_in_a_line(models: Path, capsys: pytest
                 err = capsys.readouterr().err
                 assert code in (0, 2, 3, 4), (arguments, err)
                 assert "Traceback" not in err
+
+
+def test_a_run_goes_on_with_the_codec_that_it_was_begun_on(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shipped codec is trained on and its former tensors kept by another name while a run on them waits."""
+    shape_folder(Path("data"), 1)
+    tensors, header = files.load_tensors(models / "tiny-vae.safetensors")
+    index = dict(hub.index())
+
+    def ship(name: str, values: dict[str, torch.Tensor]) -> None:
+        found = files.tensors_sha256(values)
+        path = tmp_path / f"{name}.safetensors"
+        files.save_tensors(path, values, header.metadata | {"modelspec.hash_sha256": "0x" + found})
+        index[name] = {"file": str(path), "sha256": files.file_sha256(path), "tensors": found}
+
+    monkeypatch.setattr(hub, "index", lambda: index)
+    ship("tiny-vae", tensors)
+    assert execute([*LATENT, "--steps", "1"]) == 0
+    changed = {key: value + 1e-3 if value.is_floating_point() else value for key, value in tensors.items()}
+    ship("tiny-vae", changed)
+    assert execute([*LATENT, "--steps", "2"]) == 2  # nobody has the former one: it would be another codec's codes
+    assert "parts.codec" in capsys.readouterr().err
+    ship("tiny-vae-1", tensors)
+    assert execute([*LATENT, "--steps", "2"]) == 0
+    assert files.read_header(Path("runs/mine/model.safetensors")).document["config"]["codec"] == "tiny-vae-1"
+    assert execute([*LATENT, "--steps", "3"]) == 0
