@@ -152,7 +152,7 @@ def read_document(path: Path) -> tuple[dict[str, Any], files.Header]:
 
 NEEDED = {"format": int, "family": str, "can": list, "config": dict, "pixels": (int, str)}  # of a model
 KNOWN: dict[str, Any] = {  # of a model or a part, where they are said
-    "part": str, "licence": str, "title": str, "prompts": list, "data": dict, "training": dict, "figures": dict,
+    "part": str, "licence": str, "title": str, "prompts": list, "words": list, "data": dict, "training": dict, "figures": dict,
     "parts": dict, "teacher": dict, "classes": list,
 }  # fmt: skip
 
@@ -162,7 +162,9 @@ def _not_sensible(document: dict[str, Any]) -> Iterator[str]:
     needed: dict[str, Any] = {} if "part" in document else NEEDED
     yield from (key for key, kind in needed.items() if not _is(document.get(key), kind))
     yield from (key for key, kind in KNOWN.items() if key in document and not _is(document[key], kind))
-    yield from (key for key in ("can", "prompts") if not all(isinstance(one, str) for one in document.get(key, [])))
+    yield from (
+        key for key in ("can", "prompts", "words") if not all(isinstance(one, str) for one in document.get(key, []))
+    )
     data, teacher = document.get("data", {}), document.get("teacher", {})
     inner = {"data.settings": data.get("settings", {}), "teacher.settings": teacher.get("settings", {})}
     inner |= {f"parts.{name}": row for name, row in document.get("parts", {}).items()}

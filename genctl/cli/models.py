@@ -117,10 +117,11 @@ def _files_of(target: str) -> list[str]:
 
 
 def _print(document: dict[str, Any]) -> None:
-    prompts = document.get("prompts")
-    if isinstance(prompts, list) and len(prompts) > SHOWN:
-        some = ", ".join(map(repr, prompts[:: len(prompts) // SHOWN][:SHOWN]))
-        document = document | {"prompts": f"{len(prompts):,} (--json has all), such as {some}"}
+    for key in ("prompts", "words"):
+        known = document.get(key)
+        if isinstance(known, list) and len(known) > SHOWN:
+            some = ", ".join(map(repr, known[:: len(known) // SHOWN][:SHOWN]))
+            document = document | {key: f"{len(known):,} (--json has all), such as {some}"}
     for line in _lines(document):
         say.line(line)
 

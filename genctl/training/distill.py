@@ -90,7 +90,7 @@ def distill(
         "teacher": {"name": shown, "sha256": teacher.weights_sha256, "method": method, "steps": steps,
                     "settings": config.to_dict(lesson)},
     }  # fmt: skip
-    kept = ("data", "prompts", "licence")
+    kept = ("data", "prompts", "words", "licence")
     facts: dict[str, Any] = {key: value for key, value in teacher.info.items() if key in kept}
     facts |= training_facts(document) | {"teacher": document["teacher"] | {"pairs": pairs}}
     make: Any = None

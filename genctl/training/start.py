@@ -14,12 +14,14 @@ from typing import Any
 import torch
 
 from genctl import __version__, config, hub
+from genctl.data.captions import variants
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.devices import device_of, memory_bytes, set_threads
 from genctl.errors import InputError, UsageError, nearest
 from genctl.families import registry
 from genctl.families.base import Family, Source
 from genctl.families.conditions.captions import prompt_of
+from genctl.families.conditions.words import vocabulary
 from genctl.nets.fast import keep_memory
 from genctl.text import shown
 from genctl.training.begin import chosen, initialise
@@ -97,7 +99,8 @@ def train(
 
 def earlier_parts(model_config: Any, run: Run) -> Any:
     """The configuration with the names by which the shipped parts that a run was begun with are found now."""
-    recorded = (run.recorded("parts") if run.states() else None) or {}
+    found = run.recorded("parts") if run.states() else None
+    recorded = found if isinstance(found, dict) else {}
     names = {part: getattr(model_config, part, None) for part in recorded}
     now = {part: hub.now_called(name, recorded[part]) for part, name in names.items()}
     return replace(model_config, **{part: name for part, name in now.items() if name != names[part]})
@@ -218,7 +221,8 @@ def training_facts(document: dict[str, Any]) -> dict[str, Any]:
 
 def facts_of(family: Family, pictures: Pictures, document: dict[str, Any]) -> dict[str, Any]:
     """What the model file records of its training, beside steps and minutes. A text-to-image model names the prompts
-    that it was trained on, MOST_PROMPTS at most: to look up what to ask for, and to distill it without the data."""
+    that it was trained on, MOST_PROMPTS at most: to look up what to ask for, and to distill it without the data; and the
+    words of all its captions."""
     settings = {field.name: document["data"][field.name] for field in fields(DataConfig)}
     data = {"pictures": len(pictures), "fingerprint": pictures.fingerprint, "settings": settings,
             "attribution": pictures.attribution}  # fmt: skip
@@ -227,6 +231,7 @@ def facts_of(family: Family, pictures: Pictures, document: dict[str, Any]) -> di
         said = (prompt_of(family, entry) for entry in pictures.split(False).entries)
         prompts = list(dict.fromkeys(filter(None, said)))
         facts["prompts"] = _recorded(prompts)
+        facts["words"] = vocabulary(text for entry in pictures.split(False).entries for text, _ in variants(entry))
     return facts
 
 

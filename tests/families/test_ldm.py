@@ -1,5 +1,6 @@
 """Latent diffusion: batches of cached codes and captions, training that learns text, sampling that repeats."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from genctl.data.pictures import DataConfig, load
 from genctl.draws import Draw
 from genctl.errors import ModelError, UsageError
 from genctl.families.base import Blend, Family
+from genctl.families.conditions import words
 from genctl.families.conditions.captions import Captions
 from genctl.families.flow.sources import CodeSource
 from genctl.families.ldm import LDM, LDMConfig
@@ -184,6 +186,38 @@ def test_a_flow_finds_its_codec_by_the_name_that_it_has_now(
     assert torch.equal(drawn(found, seeds=[0], steps=1), expected)
     assert hub.read_document(hub.resolve("tiny-ldm"))[0]["config"]["codec"] == "tiny-vae-1"
     assert hub.now_called("tiny-vae", "unknown") == "tiny-vae"  # nobody has those: as it was named
+
+
+def test_words_that_it_never_saw_are_said_with_known_ones_near_them(
+    model: LDM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = [
+        "apple",
+        "boat",
+        "cat",
+        "couch",
+        "crocodile",
+        "ship",
+        "house",
+        "magic",
+        "octopus",
+        "red",
+        "sailboat",
+        "smile",
+    ]
+    monkeypatch.setattr(model, "info", model.info | {"words": known})
+    (line,) = model.remarks(flow_request([1], ["a red kitten with two apples", "the spaceship"]))
+    assert "'kitten' (near it: cat, " in line
+    assert "'spaceship' (near it: ship, " in line
+    assert not {"red", "apples", "two", "the", "with"} & set(re.findall(r"'(\w+)'", line))
+    assert not model.remarks(flow_request([1], ["", "two red cats, smile!"]))
+    monkeypatch.setattr(model, "info", {})  # a file that says nothing of its words
+    assert not model.remarks(flow_request([1], ["kitten"]))
+
+
+def test_the_words_of_captions() -> None:
+    assert words.vocabulary(["A Red cat, 3d style", "red wine; Noël 12"]) == ["cat", "noël", "red", "style", "wine"]
+    assert words.unknown("Boxes of wine on a red-brick table", ["box", "wine", "red"]) == ["brick", "table"]
 
 
 @pytest.mark.slow

@@ -17,8 +17,10 @@ from genctl import files, hub
 from genctl.data.pictures import Pictures
 from genctl.errors import InputError, ModelError, UsageError, nearest
 from genctl.families.base import Blend, Family, Request
+from genctl.families.conditions import words
 from genctl.nets.text import TextEncoder, Tokenizer, load_text_encoder
 
+MOST_STRANGE = 3  # unknown words of which a remark speaks
 Conditions = tuple[Tensor, ...]  # states, present, pooled; or nothing
 Row = tuple[Tensor, Tensor, Tensor]  # of one picture: states [L, T], present [L], pooled [T]
 
@@ -106,11 +108,19 @@ class Conditional(Family):
             return []
         tokenizer, slots = self.text()[0], self.config.net.text_slots
         texts = dict.fromkeys(end for asked in request.conditions for end in ends_of(asked)[:2] if end)
-        return [
+        cut = [
             f"prompt cut to its first words: {text[:40]!r}..."
             for text in texts
             if tokenizer.encode([text], max_tokens=slots)[2][0]
         ]
+        return cut + self._unknown_words(list(texts))
+
+    def _unknown_words(self, texts: list[str]) -> list[str]:
+        """A line on words that the model was never trained on, and which of its own are near them."""
+        known = self.info.get("words", [])
+        strange = dict.fromkeys(word for text in texts for word in words.unknown(text, known)) if known else {}
+        said = [f"{word!r} (near it: {', '.join(words.near(word, known, *self.text()))})" for word in strange]
+        return [f"not among the words that the model was trained on: {'; '.join(said[:MOST_STRANGE])}"] if said else []
 
 
 def condition_of(config: Any) -> str:
