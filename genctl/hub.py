@@ -152,8 +152,8 @@ def read_document(path: Path) -> tuple[dict[str, Any], files.Header]:
 
 NEEDED = {"format": int, "family": str, "can": list, "config": dict, "pixels": (int, str)}  # of a model
 KNOWN: dict[str, Any] = {  # of a model or a part, where they are said
-    "part": str, "licence": str, "title": str, "prompts": list, "words": list, "data": dict, "training": dict, "figures": dict,
-    "parts": dict, "teacher": dict, "classes": list,
+    "part": str, "licence": str, "title": str, "prompts": list, "words": list, "data": dict, "training": dict,
+    "figures": dict, "parts": dict, "teacher": dict, "classes": list,
 }  # fmt: skip
 
 

@@ -188,9 +188,7 @@ def test_a_flow_finds_its_codec_by_the_name_that_it_has_now(
     assert hub.now_called("tiny-vae", "unknown") == "tiny-vae"  # nobody has those: as it was named
 
 
-def test_words_that_it_never_saw_are_said_with_known_ones_near_them(
-    model: LDM, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_words_are_said_with_known_ones_near(model: LDM, monkeypatch: pytest.MonkeyPatch) -> None:
     known = [
         "apple",
         "boat",
