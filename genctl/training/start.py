@@ -221,8 +221,8 @@ def training_facts(document: dict[str, Any]) -> dict[str, Any]:
 
 def facts_of(family: Family, pictures: Pictures, document: dict[str, Any]) -> dict[str, Any]:
     """What the model file records of its training, beside steps and minutes. A text-to-image model names the prompts
-    that it was trained on, MOST_PROMPTS at most, to look up what to ask for and to distill it without the data; and the words
-    of all its captions."""
+    that it was trained on, MOST_PROMPTS at most, to look up what to ask for and to distill it without the data; and
+    the words of all its captions."""
     settings = {field.name: document["data"][field.name] for field in fields(DataConfig)}
     data = {"pictures": len(pictures), "fingerprint": pictures.fingerprint, "settings": settings,
             "attribution": pictures.attribution}  # fmt: skip
