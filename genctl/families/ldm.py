@@ -127,6 +127,9 @@ class LDM(Flow):
     def from_x(self, x: Tensor) -> Tensor:
         return self.decode(x)
 
+    def rendered(self, x: Tensor) -> Tensor:
+        return self.codec().rendered(x)
+
     def encode(self, pictures: Tensor) -> Tensor:
         return self.codec().encode(pictures)
 

@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genctl import hub
 from genctl.config import within
 from genctl.data.pictures import Pictures, PictureSource
 from genctl.draws import Draw
@@ -27,7 +26,7 @@ from genctl.media.pictures import refuse_infinite, refuse_large
 from genctl.nets.alignment import Alignment
 from genctl.nets.autoencoder import Decoder, Encoder, PatchDiscriminator, transform_pair
 from genctl.nets.fast import channels_last
-from genctl.nets.lpips import LPIPS, psnr
+from genctl.nets.lpips import LPIPS, psnr, shipped
 from genctl.nets.tiles import tiled
 from genctl.sizes import Size, Sized
 
@@ -115,10 +114,7 @@ class VAE(Family):
     def perceptual(self) -> LPIPS:
         """LPIPS, a training-only part, loaded at first use."""
         if "lpips" not in self.parts:
-            net = LPIPS()
-            tensors, _ = hub.load_part("lpips_alex")
-            net.load_state_dict({key: value.float() for key, value in tensors.items()})
-            self.parts["lpips"] = channels_last(net.to(self.device))
+            self.parts["lpips"] = shipped().to(self.device)
         return self.parts["lpips"]
 
     def training_step(self, batch: dict[str, Tensor], draw: Draw, progress: float) -> Losses:
@@ -217,6 +213,10 @@ class VAE(Family):
     def decode(self, codes: Tensor) -> Tensor:
         """Codes -> pictures. Each passes alone: a convolution's rounding may depend on the batch that it is in."""
         return torch.cat([self._decode_one(code[None]) for code in codes])
+
+    def rendered(self, codes: Tensor) -> Tensor:
+        """As `decode`, for training on codes of one size: many at once, with gradients to the codes."""
+        return self.decoder(contiguous_last(codes.to(self.dtype) * self.code_std + self.code_mean)).float()
 
     def _encode_one(self, picture: Tensor) -> Tensor:
         refuse_large(picture.shape[-1], picture.shape[-2])

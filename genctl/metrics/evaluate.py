@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genctl import hub
 from genctl.data.folder import Entry
 from genctl.data.pictures import Pictures
 from genctl.draws import generator
@@ -21,7 +20,7 @@ from genctl.metrics.bits import bits
 from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
 from genctl.metrics.retrieval import build_gallery, ranks, summary
 from genctl.metrics.samples import Report, distances, draw, draw_like, memorised
-from genctl.nets.lpips import LPIPS, psnr
+from genctl.nets.lpips import psnr, shipped
 from genctl.options import Options
 
 Stages = Callable[[str], Report]
@@ -32,9 +31,7 @@ MOST_BITS = 64  # pictures of which a likelihood is computed
 @torch.inference_mode()
 def reconstruction(model: Family, pictures: Pictures, report: Report = lambda done, total: None) -> dict[str, Any]:
     """PSNR (dB) and LPIPS of pictures encoded and decoded, means over all."""
-    tensors, _ = hub.load_part("lpips_alex")
-    lpips = LPIPS()
-    lpips.load_state_dict({key: value.float() for key, value in tensors.items()})
+    lpips = shipped()
     sums: dict[str, float] = {"psnr": 0.0, "lpips": 0.0, "l1": 0.0}
     for done, chunk in enumerate(pictures.pixels.split(16)):
         report(16 * done, len(pictures))

@@ -10,7 +10,7 @@ from genctl.config import above, check, within
 from genctl.errors import InputError, UsageError, nearest
 from genctl.families.flow.options import scalars_of
 
-Method = Literal["consistency", "meanflow", "progressive", "reflow", "dmd", "adversarial"]
+Method = Literal["consistency", "meanflow", "progressive", "reflow", "dmd", "adversarial", "frechet"]
 WITHOUT_PICTURES = ("dmd",)  # which learn from prompts alone
 
 

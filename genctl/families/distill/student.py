@@ -7,6 +7,7 @@ from dataclasses import replace
 from genctl.families.distill.adversarial import Adversarial
 from genctl.families.distill.consistency import Consistency
 from genctl.families.distill.dmd import DMD
+from genctl.families.distill.frechet import Frechet
 from genctl.families.distill.lesson import Lesson
 from genctl.families.distill.meanflow import MeanFlow
 from genctl.families.distill.progressive import Progressive
@@ -15,7 +16,7 @@ from genctl.families.distill.settings import DistillConfig
 from genctl.families.flow.flow import Flow
 
 METHODS: dict[str, type[Lesson]] = {
-    lesson.name: lesson for lesson in (Consistency, MeanFlow, Progressive, Reflow, DMD, Adversarial)
+    lesson.name: lesson for lesson in (Consistency, MeanFlow, Progressive, Reflow, DMD, Adversarial, Frechet)
 }
 
 

@@ -61,6 +61,10 @@ class FlowModel(Conditional):
         """x [B, *shape] -> pictures [B, 3, H, W] in [-1, 1]."""
         raise NotImplementedError
 
+    def rendered(self, x: Tensor) -> Tensor:
+        """As `from_x`, for training: gradients reach x, and nothing is clamped."""
+        raise NotImplementedError
+
     def shape_of(self, size: Size) -> tuple[int, ...]:
         """The shape of the x of one picture of this size."""
         raise NotImplementedError

@@ -30,6 +30,9 @@ class PixelFlow(Flow):
     def from_x(self, x: Tensor) -> Tensor:
         return refuse_infinite(x.float()).clamp(-1, 1)
 
+    def rendered(self, x: Tensor) -> Tensor:
+        return x.float()
+
     def encode(self, pictures: Tensor) -> Tensor:
         return self.invert(pictures)
 
