@@ -1,0 +1,175 @@
+"""Critics: pictures or codes [B, C, S, S] and a condition [B, T] -> opinions [B] or [B, M].
+
+`ResidualCritic` has no normalisation layer, leaky ReLU, resampling by [1, 2, 1] and residual branches that begin at
+zero (R3GAN, arXiv:2501.05441). `BorrowedCritic` has small heads on the frozen features of a trained network at several
+scales, mixed by fixed random maps (Projected GAN, arXiv:2111.01007): what makes a critic of few pictures. A condition
+is met by projection (arXiv:1802.05637): its product with the features is part of the opinion.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genctl.nets.lpips import CHANNELS, LPIPS, shipped
+
+SLOPE = 0.2
+LEAST = 4  # cells of the last grid's side
+MIXED = 32  # channels of the borrowed features once mixed, at the finest scale; twice as many at each coarser one
+
+
+class Branch(nn.Module):
+    """x + branch(x): a narrow, a grouped 3 x 3 and a wide convolution; the last begins at zero, so all as the identity
+    (Fixup, arXiv:1901.09321). [B, C, H, W] -> the same."""
+
+    def __init__(self, width: int, blocks: int, group: int = 16, expand: int = 2) -> None:
+        super().__init__()
+        inner = width * expand
+        self.widen = nn.Conv2d(width, inner, 1, bias=False)
+        self.middle = nn.Conv2d(inner, inner, 3, padding=1, groups=max(1, inner // group), bias=False)
+        self.narrow = nn.Conv2d(inner, width, 1, bias=False)
+        self.biases = nn.Parameter(torch.zeros(2, inner, 1, 1))
+        for layer in (self.widen, self.middle):
+            scaled(layer, blocks**-0.25)
+        nn.init.zeros_(self.narrow.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.leaky_relu(self.widen(x) + self.biases[0].to(x.dtype), SLOPE)
+        return x + self.narrow(F.leaky_relu(self.middle(y) + self.biases[1].to(x.dtype), SLOPE))
+
+
+def scaled(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
+    """Weights that keep the size of what comes in through leaky ReLU, times `gain`."""
+    nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+    with torch.no_grad():
+        layer.weight.mul_(gain)
+
+
+def halve(x: Tensor) -> Tensor:
+    """Half as large [B, C, H / 2, W / 2]: the means of fours, after smoothing by [1, 2, 1]."""
+    kernel = torch.tensor([1.0, 2.0, 1.0], device=x.device, dtype=x.dtype) / 4
+    kernel = torch.outer(kernel, kernel).expand(x.shape[1], 1, 3, 3)
+    return F.avg_pool2d(F.conv2d(F.pad(x, (1,) * 4, mode="replicate"), kernel, groups=x.shape[1]), 2)
+
+
+class Projection(nn.Module):
+    """Features [B, D] -> opinions [B]: linear, and by their product with the condition."""
+
+    def __init__(self, width: int, condition: int) -> None:
+        super().__init__()
+        self.last = nn.Linear(width, 1)
+        self.project = nn.Linear(condition, width, bias=False) if condition else None
+        scaled(self.last, 1.0)
+
+    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
+        opinion = self.last(features)[:, 0]
+        if self.project is None or condition is None:
+            return opinion
+        wanted = self.project(condition)
+        return opinion + (wanted * features).sum(1) / math.sqrt(features.shape[1])
+
+
+class ResidualCritic(nn.Module):
+    """[B, C, S, S], S = 4 times a power of two -> opinions [B]."""
+
+    def __init__(
+        self, side: int, condition: int, width: int, most: int, blocks: int = 1, channels: int = 3,
+        statistics: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        count = round(math.log2(side / LEAST))
+        if count < 0 or LEAST * 2**count != side:
+            raise ValueError(f"{side} cells: {LEAST} times a power of two is wanted")
+        widths = [min(width * 2**level, most) for level in range(count + 1)]
+        total = blocks * len(widths)
+        self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.levels = nn.ModuleList(nn.Sequential(*(Branch(w, total) for _ in range(blocks))) for w in widths)
+        self.changes = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in pairwise(widths))
+        self.basis = nn.Conv2d(widths[-1] + statistics, widths[-1], LEAST, bias=False)
+        self.head = Projection(widths[-1], condition)
+        self.statistics = statistics
+        scaled(self.first, 1.0)
+        scaled(self.basis, 1.0)
+
+    def forward(self, pictures: Tensor, condition: Tensor | None = None) -> Tensor:
+        x = self.first(pictures)
+        for index, level in enumerate(self.levels):
+            x = level(x)
+            if index < len(self.changes):
+                x = self.changes[index](halve(x))
+        x = with_statistics(x) if self.statistics else x
+        return self.head(F.leaky_relu(self.basis(x)[:, :, 0, 0], SLOPE), condition)
+
+
+def with_statistics(x: Tensor, group: int = 4) -> Tensor:
+    """x [B, C, H, W] with one channel more: how much it deviates within groups of the batch, in the mean over all
+    (arXiv:1710.10196), so that pictures which are all alike are seen to be. A batch that does not divide into groups is
+    one group."""
+    batch = len(x)
+    size = group if batch % group == 0 else batch
+    parts = x.reshape(size, batch // size, -1).float()
+    spread = (parts.var(0, unbiased=False) + 1e-8).sqrt().mean(1)  # [B / size]
+    return torch.cat([x, spread.repeat(size)[:, None, None, None].expand(-1, 1, *x.shape[2:]).to(x.dtype)], 1)
+
+
+class Head(nn.Module):
+    """Mixed features [B, C, h, w] -> opinions [B, M] of their places, halved while larger than LEAST."""
+
+    def __init__(self, width: int, condition: int, halvings: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(halvings):
+            layers += [nn.Conv2d(width, width, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
+        layers += [nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(SLOPE)]
+        self.layers, self.last = nn.Sequential(*layers), nn.Conv2d(width, 1, 1)
+        self.project = nn.Linear(condition, width, bias=False) if condition else None
+
+    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
+        x = self.layers(features)
+        opinion = self.last(x)[:, 0]
+        if self.project is not None and condition is not None:
+            wanted = self.project(condition)[:, :, None, None]
+            opinion = opinion + (wanted * x).sum(1) / math.sqrt(x.shape[1])
+        return opinion.flatten(1)
+
+
+class BorrowedCritic(nn.Module):
+    """Pictures [B, 3, S, S] in about [-1, 1] -> opinions [B, M] by what LPIPS's AlexNet sees at three scales."""
+
+    FROM = (0, 1, 4)  # layers of the eyes, fine to coarse
+
+    def __init__(self, condition: int) -> None:
+        super().__init__()
+        self.eyes: list[LPIPS] = []  # loaded at first use; in a list: no part of the critic, not saved with it
+        generator = torch.Generator().manual_seed(0)
+        widths = [MIXED * 2**level for level in range(len(self.FROM))]
+        for level, (layer, width) in enumerate(zip(self.FROM, widths, strict=True)):
+            self.register_buffer(f"mix{level}", random_map(CHANNELS[layer], width, generator))
+            if level + 1 < len(widths):
+                self.register_buffer(f"down{level}", random_map(widths[level + 1], width, generator))
+        self.heads = nn.ModuleList(Head(width, condition, max(0, 2 - level)) for level, width in enumerate(widths))
+
+    def forward(self, pictures: Tensor, condition: Tensor | None = None) -> Tensor:
+        if not self.eyes:
+            self.eyes.append(shipped().to(pictures.device))
+        seen = self.eyes[0].features(pictures.float())
+        mixed: list[Tensor] = []
+        coarser: Tensor | None = None
+        for level in reversed(range(len(self.FROM))):  # coarse to fine, each with what the coarser ones see
+            features = seen[self.FROM[level]]
+            x = F.conv2d(features, self.get_buffer(f"mix{level}")) * math.sqrt(features.shape[1])
+            if coarser is not None:
+                wide = F.interpolate(coarser, x.shape[-2:], mode="bilinear")
+                x = (x + F.conv2d(wide, self.get_buffer(f"down{level}"))) / math.sqrt(2)
+            mixed.insert(0, x)
+            coarser = x
+        return torch.cat([head(x, condition) for head, x in zip(self.heads, mixed, strict=True)], 1)
+
+
+def random_map(before: int, after: int, generator: torch.Generator) -> Tensor:
+    """A fixed random 1 x 1 kernel [after, before, 1, 1] that keeps the size of what comes in."""
+    return torch.randn(after, before, 1, 1, generator=generator) / math.sqrt(before)
