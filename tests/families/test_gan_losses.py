@@ -1,4 +1,4 @@
-"""What critic and generator minimise: closed forms, finite differences; augmentation that has gradients and no leaks."""
+"""What critic and generator minimise: closed forms, finite differences; augmentation and its gradients."""
 
 import math
 

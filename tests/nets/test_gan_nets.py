@@ -43,7 +43,9 @@ def test_synthesis_adds_up_its_resolutions() -> None:
     coarse, both = net.outs[0], [net(w), net(mixed)]
     x = net.layers[0](net.first.expand(2, -1, -1, -1), w[:, 0], None)
     assert not torch.equal(*both)
-    assert torch.equal(coarse(x, w[:, 1]), coarse(x, mixed[:, 1]))  # later styles leave the coarse part as it is
+    assert torch.allclose(
+        coarse(x, w[:, 1]), coarse(x, mixed[:, 1]), atol=1e-5
+    )  # later styles leave the coarse part as it is
 
 
 def test_mapping_wants_directions_only() -> None:
@@ -85,7 +87,8 @@ def test_a_residual_critic_judges_each_picture_alone() -> None:
     together = critic(x, c)
     assert torch.allclose(together[:1], critic(x[:1], c[:1]), atol=1e-5)
     assert not torch.allclose(together, critic(x, -c))
-    assert 0.1 < float(critic(noise(200, 3, 16, 16), noise(200, 3, seed=1)).std()) < 10
+    smooth = F.interpolate(noise(200, 3, 4, 4), scale_factor=4)
+    assert 0.1 < float(critic(smooth, noise(200, 3, seed=1)).std()) < 10
 
 
 def test_branches_begin_as_the_identity() -> None:
