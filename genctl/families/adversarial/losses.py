@@ -14,13 +14,12 @@ it; with both penalties R1 and R2 it is R3GAN's (arXiv:2501.05441).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ObjectiveName = Literal["relativistic", "non-saturating", "minimax", "hinge", "wasserstein"]
 Critic = Callable[[Tensor], Tensor]  # pictures [B, ...] -> opinions [B] or [B, M]
 
 

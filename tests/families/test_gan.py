@@ -1,0 +1,109 @@
+"""Adversarial networks: what a step moves, what a picture depends on, what truncation and noise do."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import shape_folder
+from torch import Tensor
+
+from genctl.data.pictures import DataConfig, load
+from genctl.draws import Draw
+from genctl.errors import UsageError
+from genctl.families.adversarial.losses import OBJECTIVES
+from genctl.families.adversarial.settings import CriticConfig, GANOptions, GeneratorConfig, LossConfig, between
+from genctl.families.base import Request
+from genctl.families.gan import GAN, GANConfig
+from genctl.sizes import Size
+
+SMALL = GANConfig(
+    Size(16, 16), "none", generator=GeneratorConfig(latent=8, style=8, width=4, most=8),
+    critic=CriticConfig(width=4, most=8),
+)  # fmt: skip
+
+
+def small(**changes: object) -> GAN:
+    torch.manual_seed(0)
+    return GAN(replace(SMALL, **changes))  # type: ignore[arg-type]
+
+
+def some(count: int = 4) -> dict[str, Tensor]:
+    return {"x": torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1}
+
+
+def drawn(model: GAN, seeds: list[int], **options: float) -> Tensor:
+    request = Request(seeds, [""] * len(seeds), GANOptions(**options), chunk=2)
+    return torch.cat([part.pictures for part in model.eval().sample(request)])
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("kinds", [("style", "residual"), ("dcgan", "dcgan")])
+def test_each_network_is_moved_by_its_own_phase(objective: str, kinds: tuple[str, str]) -> None:
+    model = small(
+        loss=LossConfig(objective=objective), generator=replace(SMALL.generator, kind=kinds[0]),  # type: ignore[arg-type]
+        critic=replace(SMALL.critic, kind=kinds[1], statistics=True),  # type: ignore[arg-type]
+    )  # fmt: skip
+    phases = []
+    for phase, loss, figures in model.training_step(some(), Draw(1, 4), 0.5):
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        phases.append(phase)
+        own = model.phases()[phase]
+        moved = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in own.parameters()]
+        assert sum(moved) > len(moved) / 3  # branches that begin at zero open first
+        assert all(torch.isfinite(value).all() for value in figures.values())
+        if phase == "critic":
+            assert all(p.grad is None for p in model.net.parameters())
+    assert phases == ["critic", "model"]
+
+
+def test_the_penalty_falls_with_its_schedule() -> None:
+    assert between((2.0, 0.2), 0.2, 0.0) == 2.0
+    assert between((2.0, 0.2), 0.2, 0.1) == pytest.approx(1.1)
+    assert between((2.0, 0.2), 0.2, 0.2) == between((2.0, 0.2), 0.2, 1.0) == pytest.approx(0.2)
+    assert between((2.0, 0.2), 0.0, 0.0) == pytest.approx(0.2)
+    losses = []
+    for weight in (0.0, 10.0):
+        (_, loss, figures), *_ = small(loss=LossConfig(penalty=(weight, weight))).training_step(some(), Draw(1, 4), 0)
+        losses.append((float(loss.detach()), float(figures["penalty"])))
+    assert losses[1][0] == pytest.approx(losses[0][0] + 10 * losses[0][1], rel=1e-5)
+
+
+def test_pictures_do_not_depend_on_their_batch() -> None:
+    for kind in ("style", "dcgan"):
+        model = small(generator=replace(SMALL.generator, kind=kind))  # type: ignore[arg-type]
+        together = drawn(model, [1, 2, 3])
+        assert together.shape == (3, 3, 16, 16)
+        for place, seed in enumerate([1, 2, 3]):
+            assert torch.equal(together[[place]], drawn(model, [seed]))
+
+
+def test_truncation_leads_to_the_mean_and_noise_makes_details() -> None:
+    model = small()
+    with torch.no_grad():
+        for layer in model.net.synthesis.layers:
+            layer.strength.fill_(0.3)  # type: ignore[union-attr, operator]
+    assert torch.equal(*drawn(model, [1, 2], truncation=0.0, noise=0.0))
+    far, near = (drawn(model, [1, 2], truncation=psi, noise=0.0) for psi in (1.0, 0.2))
+    assert (far[0] - far[1]).abs().mean() > 2 * (near[0] - near[1]).abs().mean()
+    assert not torch.equal(drawn(model, [1]), drawn(model, [1], noise=0.0))
+    assert torch.equal(drawn(model, [1]), drawn(model, [1], noise=1.0, truncation=1.0))
+
+
+def test_classes_and_what_cannot_be_built(tmp_path: Path) -> None:
+    pictures = load(shape_folder(tmp_path / "data", 1), Size(16, 16), DataConfig())
+    config = GAN.fitted(replace(SMALL, condition="class"), pictures)
+    torch.manual_seed(0)
+    model = GAN(config)
+    assert "class" in model.can
+    assert "text" not in model.can
+    source = model.source(pictures, torch.device("cpu"))
+    batch = source.batch(torch.arange(4), Draw(0, 4))
+    assert [phase for phase, _, _ in model.training_step(batch, Draw(1, 4), 0.5)] == ["critic", "model"]
+    one, other = (model.eval()._one(Request([1], [name]), 0) for name in config.classes[:2])
+    assert not torch.equal(one, other)
+    with pytest.raises(UsageError, match="draws squares"):
+        small(pixels=Size(16, 32))
+    with pytest.raises(UsageError, match="48 cells"):
+        small(pixels=Size(48, 48))
