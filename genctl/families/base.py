@@ -130,6 +130,10 @@ class Family(nn.Module):
         """A phase's learning rate in units of the run's."""
         return 1.0
 
+    def beta2_at(self, progress: float) -> float | None:
+        """Adam's second beta at a share of the run, where the family has a schedule of it."""
+        return None
+
     def averaged(self) -> nn.Module:
         """The module whose moving average becomes the model file."""
         return self.phases()["model"]

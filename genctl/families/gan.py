@@ -118,6 +118,9 @@ class GAN(Conditional):
     def phases(self) -> dict[str, nn.Module]:
         return {"model": self.net, "critic": self.critic}
 
+    def beta2_at(self, progress: float) -> float:
+        return between(self.config.loss.beta2, self.config.loss.burn_in, progress)
+
     def source(self, pictures: Pictures, device: torch.device) -> Source:
         return PixelSource(self, pictures, device)
 

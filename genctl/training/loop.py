@@ -155,7 +155,8 @@ class Trainer:
         figures: dict[str, Tensor] = {}
         model.train()
         for phase, means in self._phases(batch, draw):
-            norm, skipped = update(self.optimisers[phase], self.config, learning_rate * model.rate_of(phase))
+            own = learning_rate * model.rate_of(phase)
+            norm, skipped = update(self.optimisers[phase], self.config, own, model.beta2_at(self.at))
             self._clear_gradients()  # what this phase left on the others' weights
             prefix = "" if phase == "model" else f"{phase}_"
             figures |= {f"{prefix}norm": norm, f"{prefix}skipped": skipped, f"{prefix}loss": means.pop("loss")} | means

@@ -72,7 +72,9 @@ def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.
     return [*made, torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=1e-8, fused=True)]
 
 
-def update(optimisers: list[torch.optim.Optimizer], config: TrainConfig, learning_rate: float) -> tuple[Tensor, Tensor]:
+def update(
+    optimisers: list[torch.optim.Optimizer], config: TrainConfig, learning_rate: float, beta2: float | None = None
+) -> tuple[Tensor, Tensor]:
     """Clip, step, clear. A gradient that is not finite leaves the weights untouched, decided on the device without a
     host synchronisation. Returns the gradient's norm and whether the step was skipped (0 or 1), both on the device."""
     groups = [group for optimiser in optimisers for group in optimiser.param_groups]
@@ -83,6 +85,8 @@ def update(optimisers: list[torch.optim.Optimizer], config: TrainConfig, learnin
         nn.utils.clip_grads_with_norm_(parameters, config.clip, norm)
     for group in groups:
         group["lr"] = learning_rate
+        if beta2 is not None and "betas" in group:
+            group["betas"] = (group["betas"][0], beta2)
     for optimiser in optimisers:
         optimiser.found_inf = skipped  # type: ignore[attr-defined]  # the fused kernel skips where this is 1 (GradScaler's way)
         optimiser.step()

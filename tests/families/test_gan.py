@@ -8,6 +8,7 @@ import torch
 from helpers import shape_folder
 from torch import Tensor
 
+from genctl import files
 from genctl.data.pictures import DataConfig, load
 from genctl.draws import Draw
 from genctl.errors import UsageError
@@ -16,6 +17,9 @@ from genctl.families.adversarial.settings import CriticConfig, GANOptions, Gener
 from genctl.families.base import Request
 from genctl.families.gan import GAN, GANConfig
 from genctl.sizes import Size
+from genctl.training.loop import Trainer
+from genctl.training.optim import TrainConfig
+from genctl.training.run import Run
 
 SMALL = GANConfig(
     Size(16, 16), "none", generator=GeneratorConfig(latent=8, style=8, width=4, most=8),
@@ -107,3 +111,32 @@ def test_classes_and_what_cannot_be_built(tmp_path: Path) -> None:
         small(pixels=Size(16, 32))
     with pytest.raises(UsageError, match="48 cells"):
         small(pixels=Size(48, 48))
+
+
+def test_a_run_has_its_schedule_of_adams_memory_and_resumes_exactly(tmp_path: Path) -> None:
+    def trainer(folder: str, steps: int) -> Trainer:
+        model = small(loss=LossConfig(burn_in=0.5))
+        pictures = load(shape_folder(tmp_path / "data", 1), Size(16, 16), DataConfig())
+        run = Run(tmp_path / folder)
+        run.begin({}, False)
+        config = TrainConfig(steps=6, batch=4, warmup=1, betas=(0.0, 0.9), early=0.0)
+        made = Trainer(model, model.source(pictures, torch.device("cpu")), None, run, config, seed=3)
+        for _ in range(steps):
+            made.advance()
+        return made
+
+    whole, cut = trainer("whole", 6), trainer("cut", 4)
+    betas = [group["betas"] for (made,) in whole.optimisers.values() for group in made.param_groups]
+    assert all(beta == pytest.approx((0.0, 0.99)) for beta in betas)
+    cut.run.save_state(cut.step, cut.tensors(), 0.1)
+    resumed = trainer("cut", 0)
+    resumed.resume()
+    for _ in range(2):
+        resumed.advance()
+    wanted = whole.tensors()
+    assert any(key.startswith("model/critic") for key in wanted)
+    assert all(torch.equal(wanted.pop(key), tensor) for key, tensor in resumed.tensors().items())
+    assert not wanted
+    whole.save({}, lambda row: None)
+    names = files.read_header(whole.run.model).tensors
+    assert not any(name.startswith("critic") for name in names)
