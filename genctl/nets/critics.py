@@ -23,37 +23,41 @@ MIXED = 32  # channels of the borrowed features once mixed, at the finest scale;
 
 
 class Branch(nn.Module):
-    """x + branch(x): a narrow, a grouped 3 x 3 and a wide convolution; the last begins at zero, so all as the identity
-    (Fixup, arXiv:1901.09321). [B, C, H, W] -> the same."""
+    """x + branch(x): to half the width, a 3 x 3 convolution there, and back; the last begins at zero, so all as the
+    identity (Fixup, arXiv:1901.09321). [B, C, H, W] -> the same.
 
-    def __init__(self, width: int, blocks: int, group: int = 16, expand: int = 2) -> None:
+    R3GAN widens to twice the width and convolves in groups of 16, whose second derivative torch takes group by group.
+    """
+
+    def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
-        inner = width * expand
-        self.widen = nn.Conv2d(width, inner, 1, bias=False)
-        self.middle = nn.Conv2d(inner, inner, 3, padding=1, groups=max(1, inner // group), bias=False)
-        self.narrow = nn.Conv2d(inner, width, 1, bias=False)
-        self.biases = nn.Parameter(torch.zeros(2, inner, 1, 1))
-        for layer in (self.widen, self.middle):
+        inner = width // 2
+        self.into = nn.Conv2d(width, inner, 1)
+        self.middle = nn.Conv2d(inner, inner, 3, padding=1)
+        self.back = nn.Conv2d(inner, width, 1)
+        for layer in (self.into, self.middle):
             scaled(layer, blocks**-0.25)
-        nn.init.zeros_(self.narrow.weight)
+        nn.init.zeros_(self.back.weight)
+        nn.init.zeros_(self.back.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu(self.widen(x) + self.biases[0].to(x.dtype), SLOPE)
-        return x + self.narrow(F.leaky_relu(self.middle(y) + self.biases[1].to(x.dtype), SLOPE))
+        y = F.leaky_relu(self.into(x), SLOPE)
+        return x + self.back(F.leaky_relu(self.middle(y), SLOPE))
 
 
 def scaled(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
     """Weights that keep the size of what comes in through leaky ReLU, times `gain`."""
     nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     with torch.no_grad():
         layer.weight.mul_(gain)
 
 
 def halve(x: Tensor) -> Tensor:
-    """Half as large [B, C, H / 2, W / 2]: the means of fours, after smoothing by [1, 2, 1]."""
-    kernel = torch.tensor([1.0, 2.0, 1.0], device=x.device, dtype=x.dtype) / 4
-    kernel = torch.outer(kernel, kernel).expand(x.shape[1], 1, 3, 3)
-    return F.avg_pool2d(F.conv2d(F.pad(x, (1,) * 4, mode="replicate"), kernel, groups=x.shape[1]), 2)
+    """Half as large [B, C, H / 2, W / 2]: the means of fours, after smoothing by [1, 2, 1], which is two means of two."""
+    smooth = F.avg_pool2d(F.avg_pool2d(F.pad(x, (1,) * 4, mode="replicate"), 2, stride=1), 2, stride=1)
+    return F.avg_pool2d(smooth, 2)
 
 
 class Projection(nn.Module):

@@ -82,13 +82,20 @@ def test_a_residual_critic_judges_each_picture_alone() -> None:
     critic = ResidualCritic(16, 3, 8, 16, blocks=2)
     for module in critic.modules():
         if isinstance(module, critics.Branch):
-            torch.nn.init.normal_(module.narrow.weight, std=0.1)
+            torch.nn.init.normal_(module.back.weight, std=0.1)
     x, c = noise(4, 3, 16, 16), noise(4, 3, seed=1)
     together = critic(x, c)
     assert torch.allclose(together[:1], critic(x[:1], c[:1]), atol=1e-5)
     assert not torch.allclose(together, critic(x, -c))
     smooth = F.interpolate(noise(200, 3, 4, 4), scale_factor=4)
     assert 0.1 < float(critic(smooth, noise(200, 3, seed=1)).std()) < 10
+
+
+def test_halving_smooths_first() -> None:
+    x = noise(2, 3, 8, 8)
+    kernel = torch.outer(*[torch.tensor([1.0, 2.0, 1.0]) / 4] * 2).expand(3, 1, 3, 3)
+    smooth = F.conv2d(F.pad(x, (1,) * 4, mode="replicate"), kernel, groups=3)
+    assert torch.allclose(critics.halve(x), F.avg_pool2d(smooth, 2), atol=1e-6)
 
 
 def test_branches_begin_as_the_identity() -> None:
