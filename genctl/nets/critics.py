@@ -55,7 +55,7 @@ def scaled(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
 
 
 def halve(x: Tensor) -> Tensor:
-    """Half as large [B, C, H / 2, W / 2]: the means of fours, after smoothing by [1, 2, 1], which is two means of two."""
+    """Half as large [B, C, H / 2, W / 2]: means of fours, after smoothing by [1, 2, 1], which is two means of two."""
     smooth = F.avg_pool2d(F.avg_pool2d(F.pad(x, (1,) * 4, mode="replicate"), 2, stride=1), 2, stride=1)
     return F.avg_pool2d(smooth, 2)
 
