@@ -52,6 +52,7 @@ def shapes(tmp_path: Path) -> Pictures:
 @pytest.mark.parametrize("condition", ["text", "class", "none"])
 def test_every_condition_trains_and_draws(shapes: Pictures, condition: str, architecture: str) -> None:
     config = RFConfig(16, condition, **{"architecture": architecture} | NETS[architecture])  # type: ignore[arg-type]
+    torch.manual_seed(0)
     model = RF(RF.fitted(config, shapes))
     assert (condition in model.can) == (condition != "none")
     source = model.source(shapes, torch.device("cpu"))
