@@ -1,0 +1,84 @@
+"""examples: sets joined into one, crops of photographs, a codec made deeper."""
+
+import importlib.util
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from helpers import shape_folder
+from PIL import Image
+
+from genctl.data.pictures import DataConfig, load
+from genctl.families.saved import load as load_model
+from genctl.families.vae import VAE
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def module(script: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(script.replace("/", "_").removesuffix(".py"), EXAMPLES / script)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_joined_sets_keep_their_splits_and_weigh_as_asked(tmp_path: Path) -> None:
+    for name, colour in (("a", "red"), ("b", "blue")):
+        rows = []
+        for index in range(4):
+            path = tmp_path / name / "inner" / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), colour).save(path)
+            split = "test" if index == 3 else "train"
+            rows.append({"file_name": f"inner/{index}.png", "text": f"{colour} {index}", "split": split, "weight": 2.0})
+        (tmp_path / name / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "8 pictures of 2 sets" in run("join.py", tmp_path / "both", tmp_path / "a", f"{tmp_path / 'b'}:0.5")
+    pictures = load(tmp_path / "both", 32, DataConfig())
+    assert len(pictures) == 8
+    assert sum(entry.held_out for entry in pictures.entries) == 2
+    assert sorted({(entry.captions[0][:3], entry.weight) for entry in pictures.entries}) == [("blu", 1.0), ("red", 2.0)]
+
+
+def test_crops_lie_within_the_photograph_at_all_scales() -> None:
+    build = module("photos/build.py")
+    ramp = Image.linear_gradient("L").resize((640, 400)).convert("RGB")
+    spans = []
+    for index in range(40):
+        made = build.crop(ramp, random.Random(index))
+        assert made.size == (128, 128)
+        low, high = made.convert("L").getextrema()
+        spans.append((high - low) / 255)  # of the height that is seen
+    assert 0.25 < min(spans) < 0.4
+    assert 0.8 < max(spans) <= 1
+
+
+def test_a_deeper_codec_has_the_same_codes_and_pictures(models: Path, tmp_path: Path) -> None:
+    old = load_model("tiny-vae")
+    assert isinstance(old, VAE)
+    more = [
+        [count + 1 for count in blocks] for blocks in (old.config.net.encoder_blocks, old.config.net.decoder_blocks)
+    ]
+    source = models / "tiny-vae.safetensors"
+    run("weights/deepen.py", source, "--encoder", *more[0], "--decoder", *more[1], "-o", tmp_path / "deep")
+    new = load_model(str(tmp_path / "deep"))
+    assert isinstance(new, VAE)
+    assert sum(p.numel() for p in new.parameters()) > sum(p.numel() for p in old.parameters())
+    pictures = load(shape_folder(tmp_path / "data", 1), 32, DataConfig()).pixels[:3].float() / 127.5 - 1
+    codes = old.encode(pictures)
+    assert torch.allclose(new.encode(pictures), codes, atol=0.02)  # both are stored in fp16
+    assert torch.allclose(new.decode(codes), old.decode(codes), atol=0.02)
+    fewer = [0] * len(more[0])
+    with pytest.raises(subprocess.CalledProcessError):
+        run("weights/deepen.py", source, "--encoder", *fewer, "--decoder", *more[1], "-o", tmp_path / "less")
