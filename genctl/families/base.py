@@ -101,6 +101,7 @@ class Family(nn.Module):
     can: ClassVar[frozenset[str]]  # of: sample, encode, decode, interpolate, text, class, image, mask
     spaces: ClassVar[tuple[str, ...]] = ("code",)  # of registry.SPACES: "code" (encode), "noise" (invert)
     training_only: ClassVar[tuple[str, ...]] = ()  # prefixes of tensors that the model file leaves out
+    scored: ClassVar[bool] = False  # the best-scoring weights of a run are kept, not the latest (training/score.py)
     config: Any
     pixels: Size  # of the pictures that it is trained on
 

@@ -93,6 +93,7 @@ class GAN(Conditional):
     can = frozenset({"sample", "interpolate", "text", "class"})
     spaces = ()
     training_only = ("critic.",)
+    scored = True
     config: GANConfig
     net: Generator
 

@@ -15,11 +15,13 @@ from genctl.draws import Draw
 from genctl.errors import DivergedError
 from genctl.families.base import Family, Source
 from genctl.families.saved import kept, save
+from genctl.files import read_header
 from genctl.media.pictures import to_image
 from genctl.media.sheet import Layout, compose, document_of
 from genctl.media.write import encode_picture
 from genctl.training.optim import PowerEMA, TrainConfig
 from genctl.training.run import Run, State, not_finite
+from genctl.training.score import SCORE, Score, warning
 from genctl.writing import write_whole
 
 Report = Callable[[dict[str, Any]], None]
@@ -31,10 +33,10 @@ class Keeper:
 
     def __init__(
         self, model: Family, source: Source, held_out: Source | None, run: Run, config: TrainConfig, average: PowerEMA,
-        autocast: torch.autocast,
+        autocast: torch.autocast, score: Score | None = None, remark: Callable[[str], None] = lambda line: None,
     ) -> None:  # fmt: skip
         self.model, self.source, self.held_out, self.run, self.config = model, source, held_out, run, config
-        self.average, self.autocast = average, autocast
+        self.average, self.autocast, self.score, self.remark = average, autocast, score, remark
         self.sheeted = any(run.samples.glob("*.png"))
 
     def save(self, state: State, document: dict[str, Any], report: Report) -> None:
@@ -47,14 +49,38 @@ class Keeper:
             with torch.no_grad(), self.autocast:
                 self.model.finish(self.source)
                 figures = self.validate()
+            figures |= self._scored()
             training = document.get("training", {}) | self.spent(state)
-            self._write(self.run.model, document | {"figures": figures, "training": training})
+            if self._best(figures):
+                self._write(self.run.model, document | {"figures": figures, "training": training})
             self._sheet(state.step)
         if figures:
             row: dict[str, Any] = {"step": state.step, "minutes": round(state.minutes, 3)}
             row |= {f"held_out_{key}": value for key, value in figures.items()}
             self.run.log(row)
             report(row)
+
+    def _scored(self) -> dict[str, float]:
+        """Figures of what the model draws, where it is kept by them; what they mean is said where it is bad."""
+        if self.score is None:
+            return {}
+        with torch.autocast(self.model.device.type, enabled=False):
+            figures = self.score(self.model)
+        if line := warning(figures["diversity"]):
+            self.remark(f"genctl: {line}")
+        return figures
+
+    def _best(self, figures: dict[str, float]) -> bool:
+        """Whether the model of now takes the place of the one that was written: not where that one's score is lower."""
+        if self.score is None or not self.run.model.exists():
+            return True
+        before = read_header(self.run.model).document.get("figures", {}).get(SCORE)
+        if not isinstance(before, (int, float)) or figures[SCORE] <= before:
+            return True
+        self.remark(
+            f"the model file stays as it was: its {SCORE} distance is {before:g}, that of now {figures[SCORE]:g}"
+        )
+        return False
 
     @property
     def wants_early(self) -> bool:

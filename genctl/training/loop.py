@@ -30,6 +30,7 @@ from genctl.training.keep import Keeper, last_good
 from genctl.training.optim import PowerEMA, TrainConfig, make_optimisers, rate, update
 from genctl.training.probe import Probe
 from genctl.training.run import Run, State, not_finite
+from genctl.training.score import Score
 
 BAD_STEPS = 10  # skipped or far-off steps in a row that end a run
 PROBES, PROBED = 3, 32  # batches at most, and rows of each, by which a state is judged before it is kept
@@ -62,6 +63,7 @@ class Trainer:
     def __init__(
         self, model: Family, source: Source, held_out: Source | None, run: Run, config: TrainConfig, seed: int,
         remark: Remark = lambda line: None, prepared: float = 0.0,
+        score: Score | None = None,
     ) -> None:  # fmt: skip
         self.model, self.source, self.run, self.config = model, source, run, config
         self.seed, self.step, self.minutes, self.remark = seed, 0, 0.0, remark
@@ -77,7 +79,7 @@ class Trainer:
         self.usual = math.nan  # the loss's usual size
         self.bad = 0
         self.at = 0.0  # the progress of the latest step
-        self.keeper = Keeper(model, source, held_out, run, config, self.ema, self.autocast)
+        self.keeper = Keeper(model, source, held_out, run, config, self.ema, self.autocast, score, remark)
 
     @property
     def progress(self) -> float:

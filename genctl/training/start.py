@@ -28,6 +28,7 @@ from genctl.training.begin import chosen, initialise
 from genctl.training.loop import Report, Trainer
 from genctl.training.optim import TrainConfig, check
 from genctl.training.run import Run
+from genctl.training.score import Score
 from genctl.training.verdict import verdict
 
 MOST_PROMPTS = 2048  # in a model file
@@ -94,7 +95,10 @@ def train(
 
     facts = facts_of(family, pictures, document)
     made = functools.partial(sources, family, pictures, Path(data))
-    return fit(family, made, facts, document, run, train_config, override, report, remark, begin, sample_prompts)
+    score = Score(pictures) if family.scored else None
+    return fit(
+        family, made, facts, document, run, train_config, override, report, remark, begin, sample_prompts, score=score
+    )
 
 
 def earlier_parts(model_config: Any, run: Run) -> Any:
@@ -150,10 +154,11 @@ def fit(
     family: Family, sources: Callable[[], tuple[Source, Source | None]], facts: dict[str, Any],
     document: dict[str, Any], run: Run, train_config: TrainConfig, override: bool, report: Report, remark: Remark,
     begin: Callable[[], None] | None = None, sample_prompts: list[str] | None = None, hint: str = "",
+    score: Score | None = None,
 ) -> Path:  # fmt: skip
     """Train the model in its run folder, or go on; `begin` is called before the first step of a new run. `document` is
     what a run is told apart by, `facts` what the model file says of its training. What the sources take to make counts
-    towards the minutes. `hint` closes the verdict on a run that is not ready."""
+    towards the minutes. `hint` closes the verdict on a run that is not ready; see Keeper for `score`."""
     family.watch = lambda stage, done, of: report({"stage": stage, "step": done, "of": of})
     with run.locked():
         resumed = run.begin(document, override)
@@ -165,7 +170,7 @@ def fit(
         if sample_prompts:
             setattr(source, "preview_prompts", sample_prompts)  # noqa: B010  # of sources that have such
         prepared = (time.monotonic() - started) / 60
-        trainer = Trainer(family, source, held_out, run, train_config, document["seed"], remark, prepared)
+        trainer = Trainer(family, source, held_out, run, train_config, document["seed"], remark, prepared, score)
         if resumed:
             trainer.resume()
             remark(f"resuming {run.folder} at step {trainer.step}")

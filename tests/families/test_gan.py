@@ -20,6 +20,7 @@ from genctl.sizes import Size
 from genctl.training.loop import Trainer
 from genctl.training.optim import TrainConfig
 from genctl.training.run import Run
+from genctl.training.score import Score, spread, warning
 
 SMALL = GANConfig(
     Size(16, 16), "none", generator=GeneratorConfig(latent=8, style=8, width=4, most=8),
@@ -140,3 +141,40 @@ def test_a_run_has_its_schedule_of_adams_memory_and_resumes_exactly(tmp_path: Pa
     whole.save({}, lambda row: None)
     names = files.read_header(whole.run.model).tensors
     assert not any(name.startswith("critic") for name in names)
+
+
+def test_the_best_scoring_weights_are_the_model_file(tmp_path: Path) -> None:
+    """A run whose pictures get worse keeps its model, says so, and goes on from its latest state."""
+    scores, said = iter([30.0, 50.0, 20.0]), []
+
+    def score(model: object) -> dict[str, float]:
+        return {"frechet": next(scores), "diversity": 0.1}
+
+    model = small()
+    pictures = load(shape_folder(tmp_path / "data", 1), Size(16, 16), DataConfig())
+    run = Run(tmp_path / "run")
+    run.begin({}, False)
+    config = TrainConfig(steps=6, batch=4, warmup=1, early=0.0)
+    source = model.source(pictures, torch.device("cpu"))
+    made = Trainer(model, source, None, run, config, 3, said.append, score=score)  # type: ignore[arg-type]
+    steps = []
+    for _ in range(3):
+        made.advance()
+        made.save({}, lambda row: None)
+        steps.append(files.read_header(run.model).document["training"]["steps"])
+    assert steps == [1, 1, 3]
+    assert run.states()[-1].name == "state-00000003.safetensors"
+    assert any("stays as it was: its frechet distance is 30, that of now 50" in line for line in said)
+    assert any("collapsed" in line for line in said)
+
+
+def test_a_score_tells_varied_pictures_from_equal_ones(tmp_path: Path) -> None:
+    pictures = load(shape_folder(tmp_path / "data", 4), Size(16, 16), DataConfig())
+    model = small().eval()
+    found = Score(pictures, 12)(model)
+    assert found["frechet"] > 0
+    assert 0 <= found["diversity"] < 1.5
+    assert spread(torch.ones(4, 3)) == 0
+    assert spread(torch.tensor([[0.0, 0], [3, 4]])) == pytest.approx(5)
+    assert not warning(0.9)
+    assert "little varied" in warning(0.4)
