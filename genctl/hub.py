@@ -145,7 +145,7 @@ def read_document(path: Path) -> tuple[dict[str, Any], files.Header]:
     if wrong is not None:
         raise ModelError(f"{path}: damaged (its header says nothing sensible of {wrong!r})")
     for part, row in document.get("parts", {}).items():
-        if isinstance(row, dict) and document["config"].get(part) == row.get("name"):
+        if isinstance(row, dict) and document.get("config", {}).get(part, row) == row.get("name"):
             document["config"][part] = row["name"] = now_called(row.get("name"), row.get("sha256"))
     return document, header
 

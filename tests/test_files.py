@@ -116,3 +116,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         files.write_whole(path, fail)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_a_part_that_names_parts_is_read(tmp_path: Path) -> None:
+    """A stranger's header: what has no configuration names nothing in it."""
+    from genctl import hub
+
+    document = json.dumps({"part": "lpips_alex", "parts": {"codec": {"name": "vae", "sha256": "0"}}})
+    files.save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)}, {"genctl": document})
+    assert hub.read_document(tmp_path / "x.safetensors")[0]["parts"]["codec"]["name"] == "vae"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The shipped codec: data/emoji by examples/emoji/build.py, then this. Two CPU cores: 24 minutes; PRESET=gpu on a GPU.
+# The shipped file took AdamW (--set train.optimiser=adamw), which the preset had then; it has Muon now.
 set -euo pipefail
 data=${1:-data/emoji} preset=${PRESET:-cpu} run=${RUN:-runs/vae}
 genctl train --model vae "$data" -o "$run" --preset "$preset" --minutes "${MINUTES:-24}" \

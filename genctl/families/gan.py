@@ -26,6 +26,7 @@ from genctl.families.adversarial.losses import OBJECTIVES, one_centred, zero_cen
 from genctl.families.adversarial.settings import CriticConfig, GANOptions, GeneratorConfig, LossConfig, between
 from genctl.families.base import Blend, Drawn, Losses, Request, Source
 from genctl.families.conditions.conditional import Conditional, classes_of
+from genctl.families.eyes import lpips
 from genctl.families.flow.sources import PixelSource
 from genctl.media.pictures import refuse_infinite
 from genctl.nets.critics import BorrowedCritic, ResidualCritic
@@ -223,7 +224,7 @@ class GAN(Conditional):
 def critic_of(config: GANConfig) -> nn.Module:
     critic, side, condition = config.critic, config.pixels.width, config.condition_width
     if critic.kind == "borrowed":
-        return BorrowedCritic(condition)
+        return BorrowedCritic(condition, lpips)
     if critic.kind == "dcgan":
         return DCCritic(side, condition, critic.width)
     return ResidualCritic(side, condition, critic.width, critic.most, critic.blocks, statistics=critic.statistics)

@@ -22,11 +22,12 @@ from genctl.data.pictures import Pictures, PictureSource
 from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Family, Losses, Source
+from genctl.families.eyes import lpips
 from genctl.media.pictures import refuse_infinite, refuse_large
 from genctl.nets.alignment import Alignment
 from genctl.nets.autoencoder import Decoder, Encoder, PatchDiscriminator, transform_pair
 from genctl.nets.fast import channels_last
-from genctl.nets.lpips import LPIPS, psnr, shipped
+from genctl.nets.lpips import LPIPS, psnr
 from genctl.nets.tiles import tiled
 from genctl.sizes import Size, Sized
 
@@ -114,7 +115,7 @@ class VAE(Family):
     def perceptual(self) -> LPIPS:
         """LPIPS, a training-only part, loaded at first use."""
         if "lpips" not in self.parts:
-            self.parts["lpips"] = shipped().to(self.device)
+            self.parts["lpips"] = lpips().to(self.device)
         return self.parts["lpips"]
 
     def training_step(self, batch: dict[str, Tensor], draw: Draw, progress: float) -> Losses:

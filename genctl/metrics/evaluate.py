@@ -15,12 +15,13 @@ from genctl.draws import generator
 from genctl.errors import InputError
 from genctl.families.base import Family
 from genctl.families.conditions.captions import prompt_of
+from genctl.families.eyes import lpips
 from genctl.metrics import readings
 from genctl.metrics.bits import bits
 from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
 from genctl.metrics.retrieval import build_gallery, ranks, summary
 from genctl.metrics.samples import Report, distances, draw, draw_like, memorised
-from genctl.nets.lpips import psnr, shipped
+from genctl.nets.lpips import psnr
 from genctl.options import Options
 
 Stages = Callable[[str], Report]
@@ -31,7 +32,7 @@ MOST_BITS = 64  # pictures of which a likelihood is computed
 @torch.inference_mode()
 def reconstruction(model: Family, pictures: Pictures, report: Report = lambda done, total: None) -> dict[str, Any]:
     """PSNR (dB) and LPIPS of pictures encoded and decoded, means over all."""
-    lpips = shipped()
+    eyes = lpips()
     sums: dict[str, float] = {"psnr": 0.0, "lpips": 0.0, "l1": 0.0}
     for done, chunk in enumerate(pictures.pixels.split(16)):
         report(16 * done, len(pictures))
@@ -39,7 +40,7 @@ def reconstruction(model: Family, pictures: Pictures, report: Report = lambda do
         made = model.decode(model.encode(real)).cpu()
         made = ((made + 1) * 127.5).round() / 127.5 - 1  # as a file would hold it
         sums["psnr"] += float(psnr(made, real).sum())
-        sums["lpips"] += float(lpips(made, real).sum())
+        sums["lpips"] += float(eyes(made, real).sum())
         sums["l1"] += float((made - real).abs().mean((1, 2, 3)).sum())
     means = {key: round(value / len(pictures), 4) for key, value in sums.items()}
     return {"count": len(pictures)} | means | {"reading": readings.reconstruction(means["psnr"], means["lpips"])}

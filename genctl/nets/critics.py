@@ -9,13 +9,14 @@ is met by projection (arXiv:1802.05637): its product with the features is part o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genctl.nets.lpips import CHANNELS, LPIPS, shipped
+from genctl.nets.lpips import CHANNELS, LPIPS
 
 SLOPE = 0.2
 LEAST = 4  # cells of the last grid's side
@@ -146,9 +147,9 @@ class BorrowedCritic(nn.Module):
 
     FROM = (0, 1, 4)  # layers of the eyes, fine to coarse
 
-    def __init__(self, condition: int) -> None:
+    def __init__(self, condition: int, load: Callable[[], LPIPS]) -> None:
         super().__init__()
-        self.eyes: list[LPIPS] = []  # loaded at first use; in a list: no part of the critic, not saved with it
+        self.load, self.eyes = load, list[LPIPS]()  # filled at first use; a list: not saved with the critic
         generator = torch.Generator().manual_seed(0)
         widths = [MIXED * 2**level for level in range(len(self.FROM))]
         for level, (layer, width) in enumerate(zip(self.FROM, widths, strict=True)):
@@ -159,7 +160,7 @@ class BorrowedCritic(nn.Module):
 
     def forward(self, pictures: Tensor, condition: Tensor | None = None) -> Tensor:
         if not self.eyes:
-            self.eyes.append(shipped().to(pictures.device))
+            self.eyes.append(self.load().to(pictures.device))
         seen = self.eyes[0].features(pictures.float())
         mixed: list[Tensor] = []
         coarser: Tensor | None = None

@@ -12,9 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genctl import hub
-from genctl.nets.fast import channels_last
-
 CHANNELS = (64, 192, 384, 256, 256)
 SMALLEST = 64  # pixels; under it the last layers would see one place to three, under 31 none: pictures are enlarged
 
@@ -76,14 +73,6 @@ class LPIPS(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return self.distance(self.features(a), self.features(b))
-
-
-def shipped() -> LPIPS:
-    """The one of the part `lpips_alex`, frozen, in float32."""
-    net = LPIPS()
-    tensors, _ = hub.load_part("lpips_alex")
-    net.load_state_dict({key: value.float() for key, value in tensors.items()})
-    return channels_last(net)
 
 
 def unit(x: Tensor) -> Tensor:

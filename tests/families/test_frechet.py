@@ -97,3 +97,15 @@ def test_a_student_is_moved_once_enough_was_seen(models: object, name: str, monk
     saved = lesson.state_dict()  # so that a resumed run goes on with what was gathered
     assert torch.equal(saved["layers.0.made.mean"], lesson.compared[0].made.mean)
     assert not any("eyes" in key or "projection" in key for key in saved)
+
+
+def test_a_caption_that_is_left_out_is_left_out_on_both_sides(models: object) -> None:
+    teacher = load_model("tiny-ldm")
+    assert isinstance(teacher, Flow)
+    student = student_of(teacher, "frechet", 1, DistillConfig())
+    lesson = student.objective
+    assert isinstance(lesson, Frechet)
+    states, present, pooled = teacher.conditions(["red", "green"])
+    batch = {"states": states, "present": present & torch.tensor([[True], [False]]), "pooled": pooled}
+    found = lesson.features(student, torch.randn(2, *teacher.shape), batch)
+    assert all(bool(layer[0, -64:].abs().sum() > 0) and float(layer[1, -64:].abs().sum()) == 0 for layer in found)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genctl.families.eyes import lpips
 from genctl.nets import critics, dcgan, stylegan
 from genctl.nets.critics import BorrowedCritic, ResidualCritic, with_statistics
 
@@ -115,7 +116,7 @@ def test_statistics_see_that_all_are_alike() -> None:
 
 def test_borrowed_eyes_stay_as_they_are() -> None:
     torch.manual_seed(0)
-    critic = BorrowedCritic(3)
+    critic = BorrowedCritic(3, lpips)
     x, c = noise(2, 3, 64, 64).clamp(-1, 1).requires_grad_(), noise(2, 3, seed=1)
     opinions = critic(x, c)
     assert opinions.ndim == 2
@@ -125,7 +126,7 @@ def test_borrowed_eyes_stay_as_they_are() -> None:
     assert all(parameter.grad is None for parameter in critic.eyes[0].parameters())
     assert not any("eyes" in key for key in critic.state_dict())
     torch.manual_seed(7)
-    again = BorrowedCritic(3)  # the maps are the same in every run
+    again = BorrowedCritic(3, lpips)  # the maps are the same in every run
     assert torch.equal(again.get_buffer("mix0"), critic.get_buffer("mix0"))
     with torch.no_grad():
         spread = [F.conv2d(f, critic.get_buffer(f"mix{i}")).std() * f.shape[1] ** 0.5

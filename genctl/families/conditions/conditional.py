@@ -119,8 +119,9 @@ class Conditional(Family):
         """A line on words that the model was never trained on, and which of its own are near them."""
         known = self.info.get("words", [])
         strange = dict.fromkeys(word for text in texts for word in words.unknown(text, known)) if known else {}
-        said = [f"{word!r} (near it: {', '.join(words.near(word, known, *self.text()))})" for word in strange]
-        return [f"not among the words that the model was trained on: {'; '.join(said[:MOST_STRANGE])}"] if said else []
+        shown = [*strange][:MOST_STRANGE]
+        said = [f"{word!r} (near it: {', '.join(words.near(word, known, *self.text()))})" for word in shown]
+        return [f"not among the words that the model was trained on: {'; '.join(said)}"] if said else []
 
 
 def condition_of(config: Any) -> str:

@@ -20,10 +20,11 @@ from genctl.draws import Draw
 from genctl.families.base import Losses
 from genctl.families.distill.lesson import Lesson
 from genctl.families.distill.settings import DistillConfig
+from genctl.families.eyes import lpips
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.model import FlowModel
 from genctl.families.flow.objective import Batch, conditions_of
-from genctl.nets.lpips import CHANNELS, LPIPS, shipped
+from genctl.nets.lpips import CHANNELS, LPIPS
 
 LAYERS = (2, 3, 4)  # of AlexNet's five
 TEXT = 64  # numbers of a caption beside the features
@@ -112,9 +113,12 @@ class Frechet(Lesson):
     def features(self, student: FlowModel, x: Tensor, batch: Batch) -> list[Tensor]:
         """[B, D] of each layer: the mean over a picture's places, and its caption's."""
         if not self.eyes:
-            self.eyes.append(shipped().to(x.device))
+            self.eyes.append(lpips().to(x.device))
         seen = self.eyes[0].features(student.rendered(x))
-        text = [batch["pooled"].float() @ self.projection] if self.projection.numel() else []
+        text = []
+        if self.projection.numel():  # a row whose caption is left out has none on either side
+            given = batch["present"].any(-1, keepdim=True)
+            text.append(torch.where(given, batch["pooled"].float(), 0) @ self.projection)
         return [torch.cat([seen[layer].mean((2, 3)), *text], 1) for layer in LAYERS]
 
 
