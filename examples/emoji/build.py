@@ -6,10 +6,11 @@
     python examples/emoji/build.py data/emoji --styles 3d flat modern noto twemoji   # what the shipped models learned
 
 Writes a Hugging Face imagefolder: STYLE/KEY.webp (lossless) and metadata.jsonl with
-`file_name, text, captions, tags, style, group, codepoint, colours, weight, split, family_split`, plus ATTRIBUTION.md
-and contact.png. `text` is the plain label; `captions` has three to five further forms, and `--captions` makes `text` a
-list of the label and those that name no style (genctl adds `style` itself). `--pairs N` adds N pictures in pairs/ of
-several things, numbers and colours (composing.py), weighted to be 15 % of what is drawn; they have no `style`, so no
+`file_name, text, captions, tags, style, group, codepoint, colours, weight, flip, split, family_split`, plus
+ATTRIBUTION.md and contact.png. `text` is the plain label; `captions` has three to five further forms, and `--captions`
+makes `text` a list of the label and those that name no style (genctl adds `style` itself); `flip` says whether a
+mirrored picture shows the same. `--pairs N` adds N pictures in pairs/ of several things, numbers and colours
+(composing.py), weighted to be 15 % of what is drawn; they have no `style`, so no
 measure takes them for one thing in one style, and their captions name it instead.
 
 Held out (`split` = "test") are the (key, style) pairs whose sha256("KEY|STYLE") begins below 5 % of 2^64, so anyone who
@@ -108,7 +109,7 @@ def described(row: Row, subgroup: str, found: list[str]) -> Row:
     said = {"captions": wording.captions(row, subgroup, found), "colours": found}
     order = ("file_name", "text", "captions", "tags", "style", "group", "codepoint", "colours")
     whole = row | said
-    return {name: whole[name] for name in order} | whole
+    return {name: whole[name] for name in order} | whole | {"flip": wording.flips(whole, subgroup)}
 
 
 def several(row: Row) -> Row:
@@ -123,11 +124,12 @@ def pair_row(plan: composing.Plan, number: int, weight: float) -> Row:
     style = plan.rows[0]["style"]
     split = "test" if held_out(f"pair|{plan.combination}") else "train"
     forms = [form for said in plan.captions for form in (said, f"{said}, {style} style")]
-    return {
+    row = {
         "file_name": f"pairs/{number:05d}.webp", "text": forms[0], "captions": forms, "tags": [], "style": "",
         "group": f"pairs: {plan.kind}", "codepoint": "pairs", "colours": [plan.colour] if plan.colour else [],
         "drawn": [row["file_name"] for row in plan.rows], "weight": weight, "split": split, "family_split": split,
     }  # fmt: skip
+    return row | {"flip": wording.flips(row, "")}
 
 
 def composed(

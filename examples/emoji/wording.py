@@ -55,6 +55,12 @@ PARTS = re.compile(
     r"| (?:in|de)creasing"
 )
 WORDS = re.compile(r"[a-z]+")
+ONE_WAY = re.compile(  # what is read, what turns, and what is said to be on one side
+    r"left|right|clock|oclock|thirty|arrow|button|letter|number|symbol|sign|label|calendar|abacus|keyboard|cent\b|dollar"
+    r"|euro|pound|yen\b|banknote|question|exclamation|hundred|west|east|newspaper|book\b|receipt|ruler|atm\b|map|globe"
+    r"|ticket|tape|cyclone|crescent|quarter|gibbous|musical|note|guitar|violin|saxophone|stop|taxi|police|ambulance|bank\b"
+    r"|hospital|hotel|post|office|store|school|jack|mahjong|card|dice|die\b|slot|zzz|vs\b|abc|ear\b|e-mail|mailbox|pencil|pen\b"
+)
 
 
 def kind_of(subgroup: str) -> str:
@@ -96,6 +102,14 @@ def plural(label: str) -> str:
     else:
         many = noun + "s"
     return " ".join([*before, many])
+
+
+def flips(row: dict[str, Any], subgroup: str) -> bool:
+    """Whether a mirrored picture shows the same thing: none that is read or turns, and none whose captions say left or
+    right."""
+    read = row["group"] in ("symbols", "flags") or subgroup in ("time", "book-paper", "writing", "transport-sign")
+    sided = any(re.search(r"\b(left|right)", text) for text in row["captions"])
+    return not read and not sided and not ONE_WAY.search(row["text"].lower())
 
 
 def names_colour(label: str) -> bool:

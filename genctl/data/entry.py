@@ -23,6 +23,7 @@ class Entry:
     group: str = ""
     weight: float = 1.0
     held_out: bool = False
+    flips: bool = True  # whether it may be mirrored: nothing that is read, and nothing said to be left or right
 
 
 def held_out(split: str) -> bool:

@@ -5,7 +5,7 @@ pictures/cat/*.png, pictures/dog/*.png  class folders (the folder's name is the 
 pictures/a.png + pictures/a.txt         side-car captions (.txt or .caption), one variant a line; a picture without
                                         one in a class folder keeps the folder's name
 pictures/metadata.jsonl or .csv         Hugging Face imagefolder: file_name, text, and optionally tags, style,
-                                        group, codepoint, weight, split
+                                        group, codepoint, weight, flip (may it be mirrored?), split
 {train,test}/ above any of these        the split; also val, valid, validation, dev, eval, in any case
 
 What is not used is counted by kind, with one example each.

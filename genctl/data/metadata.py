@@ -97,7 +97,7 @@ def _entry(file: Path, row: Row, split: str, where: str) -> Entry:
     belongs = "".join(_texts(row, split, where)[:1])
     return Entry(
         file, captions, _texts(row, "tags", where), style, codepoint or "".join(captions[:1]), group,
-        _weight(row.get("weight"), where), held_out(belongs),
+        _weight(row.get("weight"), where), held_out(belongs), _flips(row.get("flip"), where),
     )  # fmt: skip
 
 
@@ -125,6 +125,16 @@ def bounded(texts: Iterable[str], where: str) -> tuple[str, ...]:
     if longest > MOST_CHARACTERS:
         raise InputError(f"{where}: a text of {longest:,} characters; at most {MOST_CHARACTERS:,}")
     return made
+
+
+def _flips(value: Any, where: str) -> bool:
+    """Whether a row may be mirrored, yes where nothing is said. Raises InputError for anything but true and false."""
+    said = str(value).lower()
+    if value in (None, "") or said in ("true", "1"):
+        return True
+    if said not in ("false", "0"):
+        raise InputError(f"{where}: flip {short(value)} is not true or false")
+    return False
 
 
 def _weight(value: Any, where: str) -> float:

@@ -48,9 +48,19 @@ class DataConfig:
     held_out: Annotated[float, below(1)] = 0.05  # share, by hash of the file name, where the folder says none
     flip: bool = False  # mirror at random: wrong for letters, arrows, clocks
     jitter: Annotated[int, within(0, MOST_JITTER)] = 0  # shift by up to so many pixels each way, filling with white
+    views: Annotated[int | None, within(1, 1024)] = None  # versions of a picture whose codes are computed ahead, the
+    # first as it is; None: 1, or 4 where pictures are mirrored or shifted
 
     def __post_init__(self) -> None:
         check(self, "data.")
+
+    @property
+    def varies(self) -> bool:
+        return self.flip or self.jitter > 0
+
+    def still(self) -> DataConfig:
+        """The same without variation: what is held out is looked at as it is."""
+        return replace(self, flip=False, jitter=0, views=None)
 
 
 @dataclass(frozen=True)
@@ -73,9 +83,15 @@ class Pictures:
     def weights(self) -> Tensor:
         return torch.tensor([entry.weight for entry in self.entries])
 
+    @property
+    def flips(self) -> Tensor:
+        """Which may be mirrored [N]."""
+        return torch.tensor([entry.flips for entry in self.entries])
+
     def split(self, held_out: bool) -> Pictures:
-        """The training or the held-out part."""
-        return self._rows([row for row, entry in enumerate(self.entries) if entry.held_out == held_out])
+        """The training or the held-out part, the latter as it is."""
+        part = self._rows([row for row, entry in enumerate(self.entries) if entry.held_out == held_out])
+        return replace(part, config=part.config.still()) if held_out else part
 
     def spread(self, most: int) -> Pictures:
         """At most so many, spread evenly over all."""
@@ -210,18 +226,19 @@ class PictureSource:
 
     def __init__(self, pictures: Pictures, device: torch.device) -> None:
         self.pixels = pictures.pixels.to(device)
-        self.weights = pictures.weights
+        self.weights, self.flips = pictures.weights, pictures.flips
         self.config = pictures.config
 
     def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
         pixels = self.pixels[onto(rows, self.pixels.device)]
-        return {"pictures": augment(pixels, self.config, draw).float() / 127.5 - 1}
+        return {"pictures": augment(pixels, self.config, draw, self.flips[rows]).float() / 127.5 - 1}
 
 
-def augment(pixels: Tensor, config: DataConfig, draw: Draw) -> Tensor:
-    """Mirror and shift uint8 pictures [B, 3, H, W] at random, each by its own draw."""
+def augment(pixels: Tensor, config: DataConfig, draw: Draw, flips: Tensor) -> Tensor:
+    """Mirror and shift uint8 pictures [B, 3, H, W] at random, each by its own draw; `flips` [B]: which may be
+    mirrored."""
     if config.flip:
-        mirrored = draw.uniform() < 0.5
+        mirrored = (draw.uniform() < 0.5) & flips
         pixels = torch.where(onto(mirrored, pixels.device)[:, None, None, None], pixels.flip(3), pixels)
     if config.jitter:
         most = config.jitter

@@ -215,6 +215,11 @@ class VAE(Family):
         """Codes -> pictures. Each passes alone: a convolution's rounding may depend on the batch that it is in."""
         return torch.cat([self._decode_one(code[None]) for code in codes])
 
+    @torch.inference_mode()
+    def encoded(self, pictures: Tensor) -> Tensor:
+        """As `encode`, for what is trained on: many of one size at once, whose rounding depends on their number."""
+        return (self._mean(pictures).float() - self.code_mean) / self.code_std
+
     def rendered(self, codes: Tensor) -> Tensor:
         """As `decode`, for training on codes of one size: many at once, with gradients to the codes."""
         return self.decoder(contiguous_last(codes.to(self.dtype) * self.code_std + self.code_mean)).float()

@@ -6,6 +6,7 @@
              x += gate * swiglu(norm(x) * scale + shift)          a learned table a block (PixArt's adaLN-single)
     out    = linear(norm(x) * scale + shift)
 
+With `skips` a block of the second half also gets what its mirror in the first half got (U-ViT, arXiv:2209.12152).
 Above t = `coarse_from`, where noise hides all but the layout, patches may be twice as wide, with a first and last layer
 of their own: a quarter of the tokens there, in training and in sampling (PPFlow, arXiv:2506.23543).
 
@@ -50,6 +51,7 @@ class DiTConfig:
     text_width: Annotated[int, within(1, 1 << 16)] = 384
     text_slots: Annotated[int, within(1, 4096)] = 16
     dropout: Annotated[float, below(1)] = 0.0  # within SwiGLU
+    skips: bool = False  # from each block of the first half to its mirror in the second, zero at the start
     scalars: tuple[Scalar, ...] = ()  # what the network is conditioned on beside t, for few steps
 
     @property
@@ -226,6 +228,7 @@ class DiT(nn.Module):
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.modulation = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.skips = nn.ModuleList(hidden(width, width) for _ in range(config.depth // 2 if config.skips else 0))
         self.last_table = nn.Parameter(torch.zeros(2, width))
         self.last = nn.Linear(width, numbers)
         if config.coarse_from < 1:
@@ -247,7 +250,7 @@ class DiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for layer in (self.modulation, *(self.cut(coarse).last for coarse in self.cuts())):
+        for layer in (self.modulation, *self.skips, *(self.cut(coarse).last for coarse in self.cuts())):
             nn.init.zeros_(layer.weight)
         for block in self.blocks:
             if isinstance(block, Block) and block.text == "cross":
@@ -334,7 +337,12 @@ class DiT(nn.Module):
         modulation = self.modulation(c).view(-1, 6, self.config.width)  # [B, 6, D]
         text = self.text_tokens(states, present) if states is not None and present is not None else None
         table = rotary(grid, depth, x.device, step=cut.step).to(tokens.dtype)
-        for block in self.blocks:
+        kept: list[Tensor] = []
+        for place, block in enumerate(self.blocks):
+            if place < len(self.skips):
+                kept.append(tokens)
+            elif kept and place >= len(self.blocks) - len(self.skips):
+                tokens = tokens + self.skips[len(kept) - 1](norm(kept.pop()))
             tokens = block(tokens, modulation, text, table)
         shift, scale = (self.last_table.to(tokens.dtype) + c[:, None].to(tokens.dtype)).chunk(2, 1)
         return self.unpatchify(cut.last(modulate(tokens, shift, scale)), grid, cut.patch)

@@ -44,6 +44,7 @@ class Packed:
     modulation: Tensor  # the blocks' own, [blocks, 6, D]
     text_kv: fast.Linear | None  # text -> keys and values of all blocks, D -> blocks * 2 D
     text_scale: Tensor  # of text keys, [blocks, 1, 1, 1, d]
+    skips: list[fast.Linear]
     tables: dict[tuple[Any, ...], list[Tensor]] = field(default_factory=dict)  # of each grid that was drawn: by block
 
 
@@ -69,7 +70,8 @@ def pack(net: DiT, dtype: torch.dtype) -> Packed:
     if net.config.text != "none":
         text_kv = fast.linear(torch.cat([block.text_kv.weight.detach() for block in blocks]).to(dtype))
     text_scale = torch.stack([block.qk_scale[1].detach() for block in blocks])[:, None, None, None].to(dtype)
-    return Packed(packed, torch.stack([block.table.detach() for block in blocks]), text_kv, text_scale)
+    skips = [fast.linear(layer.weight.detach().to(dtype)) for layer in net.skips if isinstance(layer, torch.nn.Linear)]
+    return Packed(packed, torch.stack([block.table.detach() for block in blocks]), text_kv, text_scale, skips)
 
 
 def by_row(function: Callable[..., Any], *arguments: Tensor) -> Any:
@@ -187,7 +189,7 @@ class Loop:
         on the last layer, at their real shapes. Products in bf16 often don't: their tiles depend on the number of rows
         (AMX)."""
         probe = copy.copy(self)
-        probe.packed = replace(self.packed, blocks=self.packed.blocks[:1])
+        probe.packed = replace(self.packed, blocks=self.packed.blocks[:1], skips=[])
         x_t = torch.randn(self.shape, generator=torch.Generator().manual_seed(0))
         for both in {False, self.rows > self.pictures}:
             together = probe(x_t, 0, both)
@@ -209,7 +211,12 @@ class Loop:
         tokens = F.linear(self.net.patchify(x_t.to(self.dtype), self.cut.patch), *self.embed)
         if rows != len(tokens):
             tokens = tokens.repeat(rows // len(tokens), 1, 1)
+        skips, kept = self.packed.skips, list[Tensor]()
         for index, packed in enumerate(self.packed.blocks):
+            if index < len(skips):
+                kept.append(tokens)
+            elif kept and index >= len(self.packed.blocks) - len(skips):
+                tokens = tokens + skips[len(kept) - 1](norm(kept.pop()))
             text = None if self.keys is None else self.keys[index, :, :rows]
             tokens = self._block(packed, tokens, every[index], text, self.tables[index])
         shift, scale = last

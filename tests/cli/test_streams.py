@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import shape_folder
 from PIL import Image, PngImagePlugin
 
 from genctl import hub
@@ -84,7 +85,7 @@ def test_names_that_cannot_be_end_in_one_clear_line(
 def test_a_file_that_names_another_elsewhere_is_followed_on_trust_only(
     models: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = load("tiny-ldm")
+    model, pictures = load("tiny-ldm"), shape_folder(Path("data"), 1)
     document = {"parts": model.info["parts"]}
     asked: list[str] = []
     monkeypatch.setattr(hub, "_download", lambda name: asked.append(name) or model_folder / "tiny-vae.safetensors")
@@ -98,6 +99,8 @@ def test_a_file_that_names_another_elsewhere_is_followed_on_trust_only(
         assert not asked
         if index < 2:
             assert execute([*command, "--trust"]) == 0
+            learns = ["distill", "-m", f"m{index}.safetensors", "--data", str(pictures), "--updates", "1", "--trust"]
+            assert execute([*learns, "--set", "train.batch=4", "-o", f"run{index}"]) == 0
             asked.clear()
     with pytest.raises(ModelError):
         hub.resolve("hf://owner/repo", kind="part")

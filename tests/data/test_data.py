@@ -154,16 +154,19 @@ def test_data_settings_that_mean_nothing_are_refused(values: dict[str, float]) -
 
 def test_augmentation_against_the_slow_way() -> None:
     pixels = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
-    moved = augment(pixels, DataConfig(jitter=2), Draw(0, 6))
+    moved = augment(pixels, DataConfig(jitter=2), Draw(0, 6), torch.ones(6, dtype=torch.bool))
     shifts = Draw(0, 6).uniform(2) * 5
     for row in range(6):
         padded = torch.full((3, 12, 12), 255, dtype=torch.uint8)
         padded[:, 2:10, 2:10] = pixels[row]
         y, x = int(shifts[row, 0]), int(shifts[row, 1])
         assert torch.equal(moved[row], padded[:, y : y + 8, x : x + 8])
-    mirrored = augment(pixels, DataConfig(flip=True), Draw(1, 6))
+    mirrored = augment(pixels, DataConfig(flip=True), Draw(1, 6), torch.ones(6, dtype=torch.bool))
     assert all(torch.equal(m, p) or torch.equal(m, p.flip(2)) for m, p in zip(mirrored, pixels, strict=True))
     assert not torch.equal(mirrored, pixels)
+    some = torch.tensor([True, False] * 3)
+    kept = augment(pixels, DataConfig(flip=True), Draw(1, 6), some)
+    assert torch.equal(kept, torch.where(some[:, None, None, None], mirrored, pixels))
 
 
 def test_source_gives_floats_of_the_right_range(tmp_path: Path) -> None:
@@ -189,6 +192,13 @@ def test_weights_that_are_none_are_named(weight: object, tmp_path: Path) -> None
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "weight": weight}) + "\n")
     with pytest.raises(InputError, match="line 1: weight"):
         scan(tmp_path)
+
+
+@pytest.mark.parametrize(("value", "flips"), [(False, False), (True, True), ("", True), ("False", False), (0, False)])
+def test_a_row_says_whether_it_may_be_mirrored(value: object, flips: bool, tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "flip": value}) + "\n")
+    assert scan(tmp_path).entries[0].flips is flips
 
 
 def test_a_weight_of_zero_stays_zero(tmp_path: Path) -> None:

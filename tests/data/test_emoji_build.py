@@ -538,3 +538,20 @@ def test_a_package_with_other_bytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / f"{name.lstrip('@').replace('/', '-')}-{version}.tgz").write_bytes(b"other")
     with pytest.raises(SystemExit, match="not the expected bytes"):
         packages.fetch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("label", "group", "said", "flips"),
+    [
+        ("cat", "animals-nature", [], True),
+        ("backhand index pointing left", "people-body", [], False),
+        ("three o’clock", "travel-places", [], False),
+        ("Japanese “free of charge” button", "symbols", [], False),
+        ("a cat to the left of a dog", "pairs: two things", ["a dog to the right of a cat"], False),
+        ("a cat above a dog", "pairs: two things", ["a dog below a cat"], True),
+    ],
+)
+def test_what_is_read_or_on_one_side_is_not_mirrored(label: str, group: str, said: list[str], flips: bool) -> None:
+    made = row(label, "1f408", group=group, captions=[label, *said])
+    assert wording.flips(made, "") is flips
+    assert not wording.flips(made, "time")

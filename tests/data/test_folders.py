@@ -133,6 +133,7 @@ def test_texts_of_a_table(
         ({"style": ["a"]}, r"style is \['a'\]; it wants a text"),
         ({"split": True}, "split is True"),
         ({"weight": True}, "weight True is not a number"),
+        ({"flip": "no"}, "flip .no. is not true or false"),
         ({"weight": 10**400}, "weight 1000.* is not a number"),
         ({"file_name": 7}, "file_name is 7"),
         ({"file_name": None}, "line 3 has no file_name"),

@@ -55,6 +55,39 @@ def test_prepared_loop_equals_plain_forward(text: str, dtype: torch.dtype, toler
             assert (alone - wanted[:2]).abs().max() < tolerance * wanted.abs().max()
 
 
+@pytest.mark.parametrize("depth", [1, 4, 5])
+def test_long_skips_lead_from_each_block_to_its_mirror(depth: int) -> None:
+    config = dataclasses.replace(SMALL, depth=depth, skips=True)
+    made, given, x, t = net(config), conditions(2), torch.randn(2, 3, 8, 6), torch.tensor([0.9, 0.2])
+    assert len(made.skips) == depth // 2
+    plain = DiT(dataclasses.replace(config, skips=False), channels=3).eval()
+    plain.load_state_dict({key: value for key, value in made.state_dict().items() if "skips" not in key})
+    inputs: dict[int, torch.Tensor] = {}
+
+    def enter(place: int, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """The slow way: what a block gets, and what its mirror got before."""
+        tokens, mirror = given[0], depth - 1 - place
+        if mirror < place:
+            tokens = tokens + rms(inputs[mirror]) @ made.skips[mirror].weight.T
+        inputs[place] = tokens
+        return (tokens, *given[1:])
+
+    for place, block in enumerate(plain.blocks):
+        block.register_forward_pre_hook(lambda _, inputs, place=place: enter(place, inputs))
+    with torch.inference_mode():
+        assert (made(x, t, *given) - plain(x, t, *given)).abs().max() < 1e-4
+        loop = Loop(made, pack(made, torch.float32), torch.float32, x[:1].shape, t, *given)
+        wanted = made(x[:1].repeat(2, 1, 1, 1), t[:1].expand(2), *given)
+        assert (loop(x[:1], 0, True) - wanted).abs().max() < 1e-4 * wanted.abs().max()
+        assert loop.rounds_alike() in (True, False)
+    fresh = DiT(config, channels=3)
+    assert not any(skip.weight.any() for skip in fresh.skips)  # a network without them may go on with them
+
+
+def rms(x: torch.Tensor) -> torch.Tensor:
+    return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+
 COARSE = dataclasses.replace(SMALL, coarse_from=0.65)
 
 

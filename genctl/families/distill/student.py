@@ -28,7 +28,8 @@ def student_of(teacher: Flow, method: str, steps: int, config: DistillConfig, in
     settings = teacher.with_net(teacher.config, scalars=lesson.scalars, dropout=0.0)  # a guess is compared with a guess
     student = type(teacher)(replace(settings, sampling=sampling))
     student.net.load_state_dict((init or teacher).net.state_dict(), strict=False)
-    student.parts, student.used, student.file = teacher.parts, teacher.used, teacher.file
+    student.parts, student.used = teacher.parts, teacher.used
+    student.file, student.trusted = teacher.file, teacher.trusted
     student.info = {"parts": teacher.info.get("parts", {})}  # so that it takes no other codec than its teacher's
     student.objective = lesson
     lesson.begin(student)

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 from genctl.data import cache
-from genctl.data.pictures import Pictures, PictureSource, onto
-from genctl.draws import Draw
-from genctl.families.base import Family, Watch
+from genctl.data.pictures import Pictures, PictureSource, augment, onto
+from genctl.draws import Draw, address
+from genctl.families.base import Watch
 from genctl.families.conditions.captions import Described
 from genctl.families.conditions.conditional import Conditional
+from genctl.families.vae import VAE
 
-CHUNK = 32  # pictures that a codec encodes between two words on how far it is
+CHUNK = 64  # pictures that a codec encodes at once
+VIEWS = 4  # of a picture that is mirrored or shifted, where nobody says how many
 
 
 class PixelSource:
@@ -29,26 +31,40 @@ class PixelSource:
 
 class CodeSource:
     """Batches of codes x [B, d, h, w] and their conditions. Codes lie in the cache under a key of content and weights,
-    and on the training device while training runs."""
+    and on the training device while training runs. Where pictures are mirrored or shifted, so many `views` of each are
+    encoded, of which a batch has one."""
 
-    def __init__(self, model: Conditional, codec: Family, pictures: Pictures, device: torch.device) -> None:
-        self.weights = pictures.weights
-        key = [2, codec.weights_sha256, pictures.fingerprint]
-        self.codes = cache.cached("codes", key, lambda: {"codes": encoded(codec, pictures, model.watch)})["codes"].to(
-            device
-        )
-        assert len(self.codes) == len(pictures)
+    def __init__(self, model: Conditional, codec: VAE, pictures: Pictures, device: torch.device) -> None:
+        self.weights, config = pictures.weights, pictures.config
+        self.views = (config.views or VIEWS) if config.varies else 1
+        varied = [self.views, config.flip, config.jitter, pictures.flips.tolist()] if config.varies else []
+        key = [3, codec.weights_sha256, pictures.fingerprint, varied]
+        made = cache.cached("codes", key, lambda: {"codes": encoded(codec, pictures, self.views, model.watch)})
+        self.codes = made["codes"].to(device)  # view by view
+        assert len(self.codes) == self.views * len(pictures)
         self.described = Described(model, pictures, device)
         self.preview_prompts = self.described.previews
 
     def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
-        return {"x": self.codes[onto(rows, self.codes.device)].float()} | self.described.batch(rows, draw)
+        places = rows
+        if self.views > 1:
+            places = rows + len(self.weights) * (draw.uniform() * self.views).long()
+        return {"x": self.codes[onto(places, self.codes.device)].float()} | self.described.batch(rows, draw)
 
 
-def encoded(codec: Family, pictures: Pictures, watch: Watch = lambda stage, done, of: None) -> Tensor:
-    """The codes [N, d, h, w] of all pictures."""
+def encoded(
+    codec: VAE, pictures: Pictures, views: int = 1, watch: Watch = lambda stage, done, of: None
+) -> Tensor:  # fmt: skip
+    """The codes [views N, d, h, w] float16 of all pictures: as they are, then each of their further views."""
     chunks: list[Tensor] = []
-    for index, chunk in enumerate(pictures.pixels.split(CHUNK)):
-        watch("encoding pictures", index * CHUNK, len(pictures))
-        chunks.append(codec.encode(chunk.float() / 127.5 - 1).cpu())
+    count = len(pictures)
+    for view in range(views):
+        for start in range(0, count, CHUNK):
+            stop = min(start + CHUNK, count)
+            watch("encoding pictures", view * count + start, views * count)
+            pixels = pictures.pixels[start:stop]
+            if view:
+                draw = Draw(address("view", view), count).part(start, stop)
+                pixels = augment(pixels, pictures.config, draw, pictures.flips[start:stop])
+            chunks.append(codec.encoded(pixels.float() / 127.5 - 1).half().cpu())
     return torch.cat(chunks)
