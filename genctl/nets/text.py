@@ -1,8 +1,9 @@
 """A small frozen text encoder: all-MiniLM-L6-v2, a 6-layer BERT of width 384 (arXiv:2002.10957, 1908.10084).
 
 Gives one state a token, for attention, and their mean as one unit vector, for modulation. Its matrices are stored as
-int8 with one scale a row (a quarter of the size; what that costs is in weights/minilm.md) and used in float32. The
-tokeniser's JSON travels in the header of the same file, under `tokenizer`.
+int8 with one scale a row (a quarter of the size; what that costs is in weights/minilm.md) and used in float32; of the
+words only those of a text are taken from int8. The tokeniser's JSON travels in the header of the same file, under
+`tokenizer`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from genctl.errors import ModelError
 WIDTH, HEADS, LAYERS, HIDDEN, POSITIONS, VOCABULARY = 384, 12, 6, 1536, 512, 30522
 EPSILON = 1e-12  # of the layer norms
 SCALE = ".scale"  # ending of the name that holds a quantised matrix' row scales
+WORDS = "words.weight"
 SMALLEST_SCALE = 2.0**-24  # the least positive fp16
 
 
@@ -39,6 +41,18 @@ class Layer(nn.Module):
         return self.norm2(x + self.down(F.gelu(self.up(x))))
 
 
+class Rows(nn.Module):
+    """A table whose rows stay int8 [N, K] with one fp16 scale each: of the vocabulary a text needs few, and all of them
+    in float32 would be half of the encoder's memory. ids [...] -> rows [..., K] float32."""
+
+    def __init__(self, codes: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.codes, self.scale = nn.Buffer(codes, persistent=False), nn.Buffer(scale, persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.codes[ids].float() * self.scale[ids].float()[..., None]
+
+
 class TextEncoder(nn.Module):
     """ids [B, L] int64, mask [B, L] bool (True = a token), L <= 512 -> states [B, L, 384], pooled [B, 384].
 
@@ -55,7 +69,8 @@ class TextEncoder(nn.Module):
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]])  # [B, L, 384]
+        words = self.words(ids).to(self.positions.weight.dtype)
+        x = self.norm(words + self.positions.weight[: ids.shape[1]])  # [B, L, 384]
         for layer in self.layers:
             x = layer(x, mask)
         weights = mask[..., None].to(x.dtype)
@@ -118,8 +133,11 @@ def dequantise(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def load_text_encoder(tensors: dict[str, Tensor]) -> TextEncoder:
     """The encoder from a file's tensors (see examples/weights/minilm.py), in float32, frozen. Raises ModelError."""
     encoder = TextEncoder()
+    if WORDS + SCALE in tensors:
+        tensors = dict(tensors)
+        encoder.words = Rows(tensors.pop(WORDS), tensors.pop(WORDS + SCALE))
     try:
         encoder.load_state_dict(dequantise(tensors), assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         raise ModelError(f"these are not the text encoder's tensors: {error}") from None
     return encoder.requires_grad_(False).eval()

@@ -70,10 +70,12 @@ def test_padding_and_neighbours_do_not_change_a_row(encoder: TextEncoder, tokeni
         assert torch.allclose(states[row, : alone_states.shape[1]], alone_states[0], atol=1e-5)
 
 
-def test_forward_equals_the_slow_obvious_one(encoder: TextEncoder, tokenizer: Tokenizer) -> None:
+def test_forward_equals_the_slow_obvious_one(
+    tensors: dict[str, Tensor], encoder: TextEncoder, tokenizer: Tokenizer
+) -> None:
     """One text, one head at a time, softmax written out, the exact GELU by the error function."""
     ids, mask, _ = tokenizer.encode([FOX])
-    w = {name: tensor.double() for name, tensor in encoder.state_dict().items()}
+    w = {name: tensor.double() for name, tensor in dequantise(tensors).items()}
 
     def norm(x: Tensor, name: str) -> Tensor:
         centred = x - x.mean(1, keepdim=True)
@@ -147,6 +149,18 @@ def test_quantised_rows_are_within_half_a_step() -> None:
     assert (codes.dtype, scale.dtype) == (torch.int8, torch.float16)
     assert ((back - weight).abs() <= 0.5001 * scale.float()[:, None]).all()
     assert torch.equal(back[3], torch.zeros(96))
+
+
+def test_words_taken_from_int8_are_those_of_the_whole_table(tensors: dict[str, Tensor], encoder: TextEncoder) -> None:
+    whole = TextEncoder().eval()
+    whole.load_state_dict(dequantise(tensors))
+    ids, mask = torch.tensor([FOX_IDS]), torch.ones(1, len(FOX_IDS), dtype=torch.bool)
+    with torch.inference_mode():
+        for one, other in zip(encoder(ids, mask), whole(ids, mask), strict=True):
+            assert torch.equal(one, other)
+    held = {name for name, tensor in [*encoder.named_parameters(), *encoder.named_buffers()] if tensor.numel() > 4e6}
+    assert held == {"words.codes"}
+    assert encoder.words.codes.dtype == torch.int8
 
 
 def test_wrong_files_are_model_errors(tensors: dict[str, Tensor]) -> None:
