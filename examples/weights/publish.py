@@ -1,6 +1,7 @@
 """Put a trained model into weights/: name, licence and figures into its header, its line into weights/index.json.
 
     python examples/weights/publish.py runs/vae vae --licence "..." --figures figures.json
+    python examples/weights/publish.py runs/ldm ldm --set codec=vae --set sampling.guidance_interval=[0.5,1.0]
     python examples/weights/publish.py            # only rebuild index.json from what lies in weights/
 
 A model that names parts (an ldm its codec and text encoder) gets the hashes of the shipped ones. A codec whose decoder
@@ -13,17 +14,20 @@ import argparse
 import json
 from pathlib import Path
 
-from genctl import files, hub
+from genctl import config, files, hub
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 
 
-def publish(source: str, name: str, licence: str, figures: Path | None, title: str) -> None:
+def publish(source: str, name: str, licence: str, figures: Path | None, title: str, sets: list[str]) -> None:
     tensors, header = files.load_tensors(hub.resolve(source))
     document = header.document | {"title": title or name, "licence": licence}
     if figures:
         document["figures"] = document.get("figures", {}) | json.loads(figures.read_text())
-    for part in document.get("parts", {}).values():
+    for text in sets:
+        document["config"] = config.merge(document["config"], config.parse_override(text))
+    for kind, part in document.get("parts", {}).items():
+        part["name"] = document["config"][kind]
         path = WEIGHTS / f"{part['name']}.safetensors"
         part["sha256"] = hub.weights_sha256(path, files.read_header(path))
     metadata = header.metadata | {
@@ -59,9 +63,10 @@ def main() -> None:
     parser.add_argument("--licence", default="Apache-2.0")
     parser.add_argument("--title", default="")
     parser.add_argument("--figures", type=Path, help="JSON document of measured figures")
+    parser.add_argument("--set", action="append", default=[], dest="sets", help="change its configuration: codec=vae")
     options = parser.parse_args()
     if options.source:
-        publish(options.source, options.name, options.licence, options.figures, options.title)
+        publish(options.source, options.name, options.licence, options.figures, options.title, options.sets)
     rebuild_index()
     print((WEIGHTS / "index.json").read_text(), end="")
 

@@ -95,7 +95,7 @@ def distill(
     facts |= training_facts(document) | {"teacher": document["teacher"] | {"pairs": pairs}}
     make: Any = None
     if data is not None:
-        recorded = teacher.info.get("data", {}).get("settings", {})
+        recorded = teacher.info.get("data", {}).get("settings", {}) | {"views": None}
         data_config = config.build(DataConfig, config.merge(recorded, values.get("data", {})), "data.")
         pictures = load(Path(data), teacher.pixels, data_config, remark)
         remark(f"data: {pictures.summary} ({data_config.fit} to {teacher.pixels.plain} px)")

@@ -78,7 +78,7 @@ def test_what_does_not_fit_begins_at_random(data: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(("changes", "wanted"), [
-    ({}, "ldm"), ({"pixels": 64}, "ldm"), ({"net": {"depth": 2}}, None), ({"net": {"width": 128}}, None),
+    ({}, "ldm"), ({"pixels": 64}, "ldm"), ({"net": {"depth": 2}}, None), ({"net": {"width": 160}}, None),
     ({"diffusion": {"target": "x"}}, None), ({"diffusion": {"path": "cosine"}}, None),
     ({"diffusion": {"shift": 3.0}}, "ldm"),
 ])  # fmt: skip

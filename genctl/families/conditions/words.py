@@ -10,10 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genctl.nets.text import TextEncoder, Tokenizer
+from genctl.nets.text import VOCABULARY, TextEncoder, Tokenizer
 
 MOST = 8192  # words of a model file, the most frequent first
 NEAR = 3  # words that are suggested
@@ -56,6 +57,8 @@ def _vectors(words: list[str], tokenizer: Tokenizer, encoder: TextEncoder) -> Te
     ids, mask, _ = tokenizer.encode(words)
     ids, inner = ids[:, 1:], mask[:, 1:] & mask.roll(-1, 1)[:, 1:]  # without the marks of beginning and end
     inner[:, -1] = False
-    table = encoder.words.weight.float()
-    pieces = (table[ids.to(table.device)] - table.mean(0)).cpu() * inner[..., None]
+    device = encoder.positions.weight.device
+    every = torch.arange(VOCABULARY, device=device).split(4096)
+    mean = torch.stack([encoder.words(some).float().sum(0) for some in every]).sum(0) / VOCABULARY
+    pieces = (encoder.words(ids.to(device)).float() - mean).cpu() * inner[..., None]
     return F.normalize(pieces.sum(1), dim=1)
