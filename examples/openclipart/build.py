@@ -7,7 +7,7 @@ Of the 8,121 files those are taken whose title (where it is a template's, the fi
 one word piece of the shipped text encoder. The SVG package is a fifth of the PNG one, and says title, maker, subjects
 and licence of each file. Left out are computer icons, shapes, signs, flags, maps, cards and smileys, drawings in black
 and white of what is there in colour, near duplicates, and what renders to nothing. Writes a Hugging Face imagefolder
-with `file_name, text, tags, group, creator, weight, split`; held out are names whose sha256 begins below 5 % of 2^64,
+with `file_name, text, tags, style ("clipart"), group, creator, weight, split`; held out are names whose sha256 begins below 5 % of 2^64,
 so all pictures of one name are on one side.
 """
 
@@ -114,7 +114,7 @@ def rows(texts: dict[str, str]) -> list[Row]:
             found.append({
                 "file_name": f"{parts[0]}/{path.rsplit('/', 1)[1].removesuffix('.svg')}.webp", "text": name,
                 "tags": sorted(tag for tag in tags if tag in known and tag not in name), "group": parts[0],
-                "creator": makers[0].strip() if makers else "", "weight": 1.0,
+                "style": "clipart", "creator": makers[0].strip() if makers else "", "weight": 1.0,
                 "split": "test" if held_out(name) else "train", "path": path,
             })  # fmt: skip
     return found

@@ -65,6 +65,7 @@ def test_only_public_and_fitting_drawings_are_taken() -> None:
         "computer/icons/mouse.svg": drawing("mouse"),
     }
     [row] = build.rows(texts)
+    assert row["style"] == "clipart"  # asked for by name, so that drawings without one stay what they are
     assert (row["text"], row["tags"], row["group"], row["creator"]) == ("dog", ["animal"], "animals", "Somebody")
     assert row["file_name"] == "animals/dog.webp"
 
