@@ -7,8 +7,8 @@ Of the 8,121 files those are taken whose title (where it is a template's, the fi
 one word piece of the shipped text encoder. The SVG package is a fifth of the PNG one, and says title, maker, subjects
 and licence of each file. Left out are computer icons, shapes, signs, flags, maps, cards and smileys, drawings in black
 and white of what is there in colour, near duplicates, and what renders to nothing. Writes a Hugging Face imagefolder
-with `file_name, text, tags, style ("clipart"), group, creator, weight, split`; held out are names whose sha256 begins below 5 % of 2^64,
-so all pictures of one name are on one side.
+with `file_name, text, tags, style` (which is "clipart"), `group, creator, weight, split`; held out are names whose
+sha256 begins below 5 % of 2^64, so all pictures of one name are on one side.
 """
 
 from __future__ import annotations

@@ -19,15 +19,15 @@ from genctl.media.sheet import Layout, compose
 from genctl.media.write import write_picture
 
 PROMPTS = (
-    "cat",
-    "dog",
-    "rocket",
+    "cat face, 3d style",
+    "dog face",
+    "rocket, noto style",
     "red apple",
     "smiling face, flat style",
     "tulip",
-    "house, 3d style",
-    "guitar",
-    "pizza",
+    "owl",
+    "butterfly",
+    "two red apples",
 )
 SEEDS = 3
 STUDENTS = (("ldm", 20), ("ldm-fast", 4), ("ldm-fast", 2), ("ldm-fast", 1), ("ldm", 4), ("ldm", 2), ("ldm", 1))  # rows
