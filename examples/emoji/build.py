@@ -61,6 +61,7 @@ def rows(table: list[Row], kinds: dict[int, str], styles: Styles, variants: bool
     subgroup. table, kinds: of `packages.concepts`."""
     found: list[Row] = []
     subgroups: dict[str, str] = {}
+    labels = {concept["label"].lower() for concept in table}
     for concept in table:
         group = GROUPS[concept["group"]] if "group" in concept else "component"
         if group == "component" or (group == "flags" and not variants):
@@ -70,9 +71,14 @@ def rows(table: list[Row], kinds: dict[int, str], styles: Styles, variants: bool
         if variants:
             entries += [(key_of(skin["hexcode"]), skin["label"], 0.1) for skin in concept.get("skins", [])]
         for key, label, weight in entries:
-            found += concept_rows(base, key, label, concept.get("tags", []), group, weight, styles)
+            found += concept_rows(base, key, label, own_tags(concept, labels), group, weight, styles)
             subgroups[key] = kinds.get(concept.get("subgroup", -1), "")
     return found, subgroups
+
+
+def own_tags(concept: Row, labels: set[str]) -> list[str]:
+    """A concept's tags without those that are another's label: an astronaut's `rocket` would answer to "rocket"."""
+    return [tag for tag in concept.get("tags", []) if tag.lower() not in labels - {concept["label"].lower()}]
 
 
 def concept_rows(

@@ -555,3 +555,12 @@ def test_what_is_read_or_on_one_side_is_not_mirrored(label: str, group: str, sai
     made = row(label, "1f408", group=group, captions=[label, *said])
     assert wording.flips(made, "") is flips
     assert not wording.flips(made, "time")
+
+
+def test_a_tag_that_is_another_things_label_is_left_out() -> None:
+    table = [
+        {"hexcode": "1F680", "label": "rocket", "tags": ["space", "Rocket"], "group": 4},
+        {"hexcode": "1F9D1", "label": "astronaut", "tags": ["rocket", "space"], "group": 1},
+    ]
+    made, _ = build.rows(table, {}, {"noto": {"1f680": b"", "1f9d1": b""}}, False)
+    assert [row["tags"] for row in made] == [["space", "Rocket"], ["space"]]
