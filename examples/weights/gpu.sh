@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Codec, flow and fast student in one go on a GPU: what made the shipped `vae` (its encoder), `ldm` and `ldm-fast`, in
-# 117, 288 and 133 seconds of an H200.
+# Codec, flow and fast student in one go on a GPU, by the commands that made the shipped `vae` (its encoder), `ldm` and
+# `ldm-fast` in 117, 288 and 133 seconds of an H200; there the student was a command of its own, and INIT a short CPU run.
 #
 #     gpu.sh DATA_CODEC DATA OUT        DATA: drawings with captions; DATA_CODEC: these and photographs (examples/join.py)
 #

@@ -341,7 +341,7 @@ class DiT(nn.Module):
         for place, block in enumerate(self.blocks):
             if place < len(self.skips):
                 kept.append(tokens)
-            elif kept and place >= len(self.blocks) - len(self.skips):
+            elif place >= len(self.blocks) - len(self.skips):
                 tokens = tokens + self.skips[len(kept) - 1](norm(kept.pop()))
             tokens = block(tokens, modulation, text, table)
         shift, scale = (self.last_table.to(tokens.dtype) + c[:, None].to(tokens.dtype)).chunk(2, 1)

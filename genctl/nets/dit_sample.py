@@ -215,7 +215,7 @@ class Loop:
         for index, packed in enumerate(self.packed.blocks):
             if index < len(skips):
                 kept.append(tokens)
-            elif kept and index >= len(self.packed.blocks) - len(skips):
+            elif index >= len(self.packed.blocks) - len(skips):
                 tokens = tokens + skips[len(kept) - 1](norm(kept.pop()))
             text = None if self.keys is None else self.keys[index, :, :rows]
             tokens = self._block(packed, tokens, every[index], text, self.tables[index])

@@ -95,6 +95,7 @@ def distill(
     facts |= training_facts(document) | {"teacher": document["teacher"] | {"pairs": pairs}}
     make: Any = None
     if data is not None:
+        # as the teacher's, but for its many views of each picture: a student sees each too seldom for them
         recorded = teacher.info.get("data", {}).get("settings", {}) | {"views": None}
         data_config = config.build(DataConfig, config.merge(recorded, values.get("data", {})), "data.")
         pictures = load(Path(data), teacher.pixels, data_config, remark)
