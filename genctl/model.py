@@ -24,12 +24,13 @@ from torch import Tensor
 from genctl.asked import Job, build, takes
 from genctl.drawing import as_picture, draw, made_by
 from genctl.errors import InputError, UsageError
-from genctl.families import walk
+from genctl.families import registry, walk
 from genctl.families.base import Family
 from genctl.media.names import FORMATS, format_of, hundredths
 from genctl.media.pictures import crops, fit, pad_to, refuse_large, to_float, to_image, to_tensor
 from genctl.media.sheet import compose, document_of, square
 from genctl.nets.lpips import psnr
+from genctl.options import walked
 from genctl.seeds import MOST, MOST_SEED, fresh_seed
 from genctl.sizes import MOST_SIDE, Size
 from genctl.writing import write_whole
@@ -186,19 +187,30 @@ class Model:
         """The space asked for, or the family's own. Raises UsageError where the family lacks it."""
         if space is not None and space not in self.family.spaces:
             raise UsageError(f"--space {space}: a {self.family.name} model has {' and '.join(self.family.spaces)}")
+        if not self.family.spaces:
+            raise UsageError(f"{self.name}: has no codes, so it takes no pictures")
         return space or self.family.spaces[0]
+
+    def fitted(self, space: str) -> bool:
+        """Whether pictures are fitted to the model's own size on their way to this space."""
+        return space == "noise" or registry.row(self.family.name).own_size
 
     def encode(self, picture: Any, space: str | None = None, prompt: str = "", steps: int | None = None) -> Codes:
         """The code of a picture (a path or a Pillow picture); sides that the codec cannot take are padded with white,
-        and noted. In the space "noise": the noise that draws it, of its middle in the model's proportions."""
+        and noted. In the space "noise": the noise that draws it, of its middle in the model's proportions; so is the
+        code of a family that has one size only."""
         image = as_picture(picture, _warn)
         refuse_large(*image.size)
         info: dict[str, Any] = {"model": self.shown, "sha256": self.family.weights_sha256}
-        info |= {"axes": "channels, height, width"}
-        if self.space_of(space) == "code":
+        info |= {"axes": self.family.axes}
+        space = self.space_of(space)
+        if not self.fitted(space):
             padded = to_float(pad_to(to_tensor(image), getattr(self.family, "factor", 8)))
             return Codes(self.family.encode(padded[None])[0].cpu(), info | {"pixels": [image.height, image.width]})
         fitted = to_float(to_tensor(fit(image, self.family.pixels)))[None]
+        if space == "code":
+            codes = self.family.encode(fitted)
+            return Codes(codes[0].cpu(), info | self.family.code_facts(fitted, codes))
         noise = self.family.invert(fitted, prompt, steps)
         back = float(psnr(self.family.from_noise(noise, prompt, steps).cpu(), fitted)[0])
         said = {"space": "noise", "prompt": prompt, "steps": steps, "round_trip_db": round(back, 2)}
@@ -222,9 +234,11 @@ class Model:
                 raise InputError(f"{name}: says {steps!r} steps of itself, which cannot be")
             picture = family.from_noise(codes.values[None], str(info.get("prompt", "")), steps)[0]
         else:
-            channels = getattr(family.config, "channels", None) or family.config.net.latent
-            if len(shape) != 3 or shape[0] != channels:
-                raise InputError(f"{name}: codes of shape {shape}, where the model wants [{channels}, h, w]")
+            wanted = family.code_shape()
+            fits = len(shape) == len(wanted) and all(b in (None, a) for a, b in zip(shape, wanted, strict=True))
+            if not fits:
+                shown = ", ".join("any" if side is None else str(side) for side in wanted)
+                raise InputError(f"{name}: codes of shape {shape}, where the model wants [{shown}]")
             picture = family.decode(codes.values[None])[0]
         height, width = info.get("pixels") or picture.shape[1:]
         document = made_by(family, str(info.get("model", self.name)), task="decode", size=f"{width}x{height}")
@@ -233,14 +247,20 @@ class Model:
     # walks -----------------------------------------------------------------------------------------------------------
     def interpolate(
         self, *ends: Any, prompts: list[str] | None = None, seeds: list[int] | None = None, frames: int = 9,
-        space: str | None = None, prompt: str = "", seed: int = 0, **asked: Any,
+        space: str | None = None, prompt: str = "", seed: int = 0, loop: bool = False, **asked: Any,
     ) -> Pictures:  # fmt: skip
         """A walk between pictures (paths or Pillow pictures), between `prompts` from one seed, or between `seeds` with
-        one prompt: `frames` in all, both ends included. `asked` are options of `draw`; between pictures only steps."""
-        if sum((bool(ends), prompts is not None, seeds is not None)) != 1 or len(ends or prompts or seeds or []) < 2:
-            raise UsageError("interpolate wants two ends or more: pictures, prompts or seeds")
-        frames = _whole("frames", frames, len(ends or prompts or seeds or []), MOST)
+        one prompt: `frames` in all, both ends included; with `loop` back to the first end, without drawing it twice.
+        Where no ends are given, along what one of the options moves (a GAN's `direction`). `asked` are options of
+        `draw`; between pictures only steps."""
         made, options = build(self.name, self.document, asked)
+        along = walked(options)
+        kinds = sum((bool(ends), prompts is not None, seeds is not None))
+        if kinds > 1 or (kinds == 1 and len(ends or prompts or seeds or []) < 2) or (not kinds and along is None):
+            raise UsageError("interpolate wants two ends or more: pictures, prompts or seeds")
+        if loop and not kinds:
+            raise UsageError("loop wants ends to come back to: pictures, prompts or seeds")
+        frames = _whole("frames", frames, max(2, len(ends or prompts or seeds or [])), MOST)
         if made != type(made)():
             raise UsageError("interpolate takes no prompt, size, dtype or picture to change beside its ends")
         if ends and options.recorded().keys() - {"steps"}:
@@ -251,30 +271,39 @@ class Model:
             if max(images[0].size) > MOST_SIDE:
                 raise InputError(f"the first picture has a side of more than {MOST_SIDE} pixels")
             said |= {"space": self.space_of(space), "steps": getattr(options, "steps", None)}
-            size = self.family.pixels if said["space"] == "noise" else Size(*images[0].size)
+            size = self.family.pixels if self.fitted(said["space"]) else Size(*images[0].size)
             if cropped := sum(crops(image, size) for image in images):
                 _warn(f"of {cropped} of {len(images)} pictures the middle alone, in the proportions of {size}")
             images = [fit(image, size) for image in images]
-            drawn = self._between(images, said["space"], prompt, said["steps"], frames)
+            drawn = self._between(images, said["space"], prompt, said["steps"], frames, loop)
         elif "sample" not in self.family.can:
             raise UsageError(f"a {self.family.name} model ({self.name}) cannot sample")
         else:
             if prompts is not None:
-                drawn = walk.between_prompts(self.family, prompts, frames, seed, options)
+                drawn = walk.between_prompts(self.family, prompts, frames, seed, options, loop)
+            elif seeds is not None:
+                said["seeds"] = ",".join(map(str, seeds))
+                drawn = walk.between_seeds(self.family, seeds, frames, prompt, options, loop)
             else:
-                said["seeds"] = ",".join(map(str, seeds or []))
-                drawn = walk.between_seeds(self.family, seeds or [], frames, prompt, options)
-            said |= options.recorded() | ({"seed": seed} if prompts else {})
+                assert along is not None
+                value = getattr(options, along.name)
+                ends_of = (along.low, along.high) if value is None else (-abs(value), abs(value))
+                drawn = walk.between_values(self.family, options, along.name, ends_of, frames, seed, prompt)
+                said[along.name] = list(ends_of)
+            said |= options.recorded() | ({"seed": seed} if seeds is None else {})
+        said |= {"loop": True} if loop else {}
         document = made_by(self.family, self.name, **said)
         return Pictures(Picture.of(to_image(picture), document) for picture in drawn)
 
-    def _between(self, images: list[Image.Image], space: str, prompt: str, steps: int | None, frames: int) -> Tensor:
+    def _between(
+        self, images: list[Image.Image], space: str, prompt: str, steps: int | None, frames: int, loop: bool
+    ) -> Tensor:
         if space == "noise":
             fitted = torch.stack([to_float(to_tensor(image)) for image in images])
-            return walk.between_noises(self.family, fitted, frames, prompt, steps)
+            return walk.between_noises(self.family, fitted, frames, prompt, steps, loop)
         tensors = [to_float(pad_to(to_tensor(image), getattr(self.family, "factor", 8))) for image in images]
         width, height = images[0].size
-        return walk.between_pictures(self.family, torch.stack(tensors), frames)[:, :, :height, :width]
+        return walk.between_pictures(self.family, torch.stack(tensors), frames, loop)[:, :, :height, :width]
 
 
 def _warn(line: str) -> None:

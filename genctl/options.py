@@ -36,6 +36,15 @@ LISTED = ("int", "float", "choice", "size")  # kinds of which a comma separates 
 
 
 @dataclass(frozen=True)
+class Walked:
+    """The option, a number, over which `interpolate` walks where another one is given and no ends are."""
+
+    name: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Option:
     """One declared option. `key` is its name in a picture's provenance; `restored` is False for what names a file, of
     which a picture keeps a fingerprint only."""
@@ -53,6 +62,7 @@ class Option:
     choices: tuple[str, ...] = ()
     synonyms: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     restored: bool = True
+    walked: Walked | None = None
 
     @property
     def wants(self) -> str:
@@ -266,6 +276,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, Size):
         return str(value)
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def walked(options: Options) -> Walked | None:
+    """What `interpolate` walks over where no ends are given, if one of these options says so."""
+    known = declared(type(options))
+    given = (about.walked for name, about in known.items() if getattr(options, name) != about.default)
+    return next((one for one in given if one is not None), None)
 
 
 def by_keyword(cls: type[Options]) -> dict[str, Option]:

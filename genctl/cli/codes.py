@@ -12,6 +12,7 @@ import typer
 
 from genctl.cli import shared
 from genctl.cli.output import named, put_out
+from genctl.cli.progress import Display
 from genctl.errors import InputError, ModelError, UsageError
 from genctl.families import registry
 from genctl.media import names
@@ -181,14 +182,20 @@ class Encoding:
 
     def _encoded(self, model: Model, picture: Image, name: str) -> bytes:
         """Says what a round trip through noise loses."""
-        if model.space_of(self.space) == "code":
+        space = model.space_of(self.space)
+        if space == "code":
             shared.refuse_unused(self.context, "for codes (they are for --space noise)", "prompt", "steps")
-        elif picture.width * model.family.pixels.height != picture.height * model.family.pixels.width:
+        wanted = model.family.pixels
+        if model.fitted(space) and picture.width * wanted.height != picture.height * wanted.width:
             shared.remark(f"{name}: its middle alone, in the proportions that the model draws", self.quiet)
-        codes = model.encode(picture, self.space, self.prompt, self.steps)
+        with Display("auto", self.quiet) as display:
+            model.family.watch = display.event
+            codes = model.encode(picture, self.space, self.prompt, self.steps)
         if "round_trip_db" in codes.info:
-            lost = f"{codes.info['round_trip_db']:.1f} dB after the round trip to noise and back"
-            shared.remark(f"{name}: {lost}", self.quiet)
+            where = "noise" if space == "noise" else "its code"
+            lost = f"{codes.info['round_trip_db']:.1f} dB after the round trip to {where} and back"
+            seen = codes.info.get("round_trip_lpips")
+            shared.remark(f"{name}: {lost}{'' if seen is None else f', LPIPS {seen:.3f}'}", self.quiet)
         return codes.packed()
 
 

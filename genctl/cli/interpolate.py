@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genctl.asked import build
+from genctl.asked import build, every_option
 from genctl.cli import flags, shared
 from genctl.cli.output import named, put_out
 from genctl.errors import InputError, UsageError
@@ -47,6 +47,9 @@ def interpolate(
         typer.Option(help="Between pictures: by way of their code, or of the noise that draws them (flows)."),
     ] = None,
     frames: Annotated[int, typer.Option(help="Pictures in all, both ends included.", min=2)] = 9,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="On to the first end again, so that a GIF closes without a jump.")
+    ] = False,
     milliseconds: Annotated[int, typer.Option("--ms", help="Of a frame in a GIF or WebP.", min=10, max=60_000)] = 80,
     output: shared.Output = None,
     force: shared.Force = False,
@@ -58,14 +61,18 @@ def interpolate(
     *,
     asked: dict[str, list[Any]],
 ) -> None:
-    """Walk between pictures (or --seeds, --prompts): a strip (.png), a GIF or WebP, or a folder/ of frames."""
+    """Walk between pictures (or --seeds, --prompts; of a GAN along a --direction): a strip (.png), a GIF or WebP, or a
+    folder/ of frames."""
     texts, pictures = (ends or [], []) if prompts else ([], ends or [])
-    if bool(ends) == (seeds is not None) or (prompts and not ends):
+    along = not ends and seeds is None and any(every_option()[option].walked for option in asked)
+    if not along and (bool(ends) == (seeds is not None) or (prompts and not ends)):
         raise UsageError("give pictures (a.png b.png), --prompts cat dog, or --seeds 1,2: one of the three")
+    if along and (loop or prompts):
+        shared.refuse_unused(context, "without ends", "loop", "prompts")
     if space is not None:
         shared.one_of("--space", space, registry.SPACES)
     given = {name: values[0] for name, values in asked.items()}
-    _refuse_unused(context, bool(pictures), prompts, output)
+    _refuse_unused(context, bool(pictures), prompts, along, output)
     shared.one_stdout(output, as_json)
     name = model or (registry.CODEC if pictures else registry.DRAWS)
     said = shared.require(name, "interpolate")
@@ -75,14 +82,14 @@ def interpolate(
     if (texts or (prompt and not pictures)) and not {"text", "class"} & set(said["can"]):
         raise UsageError(f"{name} takes no text or class condition")
     numbers = parse_seeds(seeds) if seeds is not None else []
-    if len(ends or numbers) < 2:
+    if not along and len(ends or numbers) < 2:
         raise UsageError("interpolate wants two ends or more")
-    if not pictures and frames < len(texts or numbers):
+    if not pictures and not along and frames < len(texts or numbers):
         raise UsageError(f"--frames {frames}: {len(texts or numbers)} ends, each of which is a frame; ask for as many")
     out = output or str(names.unique([Path("interpolation.png")])[0])
     if Path(out).suffix.lower() == ".gif" and (shown := names.hundredths(milliseconds)) != milliseconds:
         shared.remark(f"genctl: a GIF counts in hundredths of a second: --ms {shown}", quiet)
-    target = Size.of(said["pixels"]) if _by_noise(space, said) else None
+    target = Size.of(said["pixels"]) if space == "noise" or registry.row(said["family"]).own_size else None
     images = _read(pictures, target, frames, lambda line: shared.remark(line, quiet))
     size = images[0].size if images else Size.of(said["pixels"]).wide
     paths = _paths(out, frames, size, force)
@@ -94,14 +101,9 @@ def interpolate(
     elif not images:
         _remark(chosen, given, texts or [prompt], quiet)
     ends_of: dict[str, Any] = {"prompts": texts or None, "seeds": numbers or None, "prompt": prompt, "seed": seed}
-    drawn = chosen.interpolate(*images, frames=frames, space=space, **ends_of, **given)
+    drawn = chosen.interpolate(*images, frames=frames, space=space, loop=loop, **ends_of, **given)
     document = None if no_metadata else drawn[0].document
     _put_out(drawn, paths, milliseconds, document, as_json, force)
-
-
-def _by_noise(space: str | None, said: dict[str, Any]) -> bool:
-    """Whether pictures go by way of noise, in the model's own size: asked for, or a flow without codes."""
-    return space == "noise" or (space is None and "sample" in said["can"] and "codec" not in said["config"])
 
 
 def _remark(model: Model, given: dict[str, Any], texts: list[str], quiet: bool) -> None:
@@ -113,12 +115,13 @@ def _remark(model: Model, given: dict[str, Any], texts: list[str], quiet: bool) 
         shared.remark(f"genctl: {line}", quiet)
 
 
-def _refuse_unused(context: typer.Context, pictures: bool, prompts: bool, output: str | None) -> None:
+def _refuse_unused(context: typer.Context, pictures: bool, prompts: bool, along: bool, output: str | None) -> None:
     if pictures:
         unused = [name for name in flags.of_kinds() if name not in PICTURES]
         shared.refuse_unused(context, "between pictures", "seed", *unused)
     else:
-        shared.refuse_unused(context, *(("with --prompts", "prompt") if prompts else ("with --seeds", "seed")))
+        if not along:
+            shared.refuse_unused(context, *(("with --prompts", "prompt") if prompts else ("with --seeds", "seed")))
         shared.refuse_unused(context, "but between pictures", "space")
     if "{" in (output or "") or Path(output or "").suffix.lower().removeprefix(".") not in ANIMATED:
         shared.refuse_unused(context, "without a GIF or WebP (-o walk.gif)", "milliseconds")

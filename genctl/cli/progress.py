@@ -101,6 +101,10 @@ class Display:
         self.close()
 
 
+def _held_out(row: dict[str, Any]) -> bool:
+    return any(key.startswith("held_out_") for key in row)
+
+
 class TrainingDisplay(Display):
     """A training run: one line rewritten on a terminal, a plain line now and then elsewhere, or JSON events."""
 
@@ -125,7 +129,7 @@ class TrainingDisplay(Display):
         now = time.monotonic()
         if self.json:
             said: dict[str, Any] = {
-                "stage": "held out" if "held_out_loss" in row else "train",
+                "stage": "held out" if _held_out(row) else "train",
                 "of": row.get("steps"),
             } | row
             said.pop("steps", None)
@@ -135,7 +139,9 @@ class TrainingDisplay(Display):
         elif "stage" in row:
             begins = row["stage"] != self.stage[0]
             self._rewrite(self._prepared(row, now), now, always=begins)
-        elif "held_out_loss" in row and not self.quiet:
+        elif _held_out(row):
+            if self.quiet:
+                return
             line = ", ".join(f"{k.removeprefix('held_out_')} {v:.4g}" for k, v in row.items() if k.startswith("held"))
             self._print(f"step {row['step']}: held out {line}")
         elif not self.quiet:

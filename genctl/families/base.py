@@ -100,6 +100,8 @@ class Family(nn.Module):
     Options: ClassVar[type[Options]] = Options  # what pictures can be asked for; registry.py names the same
     can: ClassVar[frozenset[str]]  # of: sample, encode, decode, interpolate, text, class, image, mask
     spaces: ClassVar[tuple[str, ...]] = ("code",)  # of registry.SPACES: "code" (encode), "noise" (invert)
+    axes: ClassVar[str] = "channels, height, width"  # what the numbers of a code are arranged by
+    straight: ClassVar[bool] = False  # whether a walk between codes is on the straight line, not on the arc
     training_only: ClassVar[tuple[str, ...]] = ()  # prefixes of tensors that the model file leaves out
     scored: ClassVar[bool] = False  # the best-scoring weights of a run are kept, not the latest (training/score.py)
     config: Any
@@ -180,6 +182,10 @@ class Family(nn.Module):
     def finish(self, source: Source) -> None:
         """Called before a model file is written: measure what the file must record (a codec's latent statistics)."""
 
+    def warnings(self, figures: dict[str, float]) -> list[str]:
+        """What a person should know of a save's held-out figures, a line each."""
+        return []
+
     def facts(self) -> dict[str, Any]:
         """What this family adds to the header's document."""
         return {}
@@ -226,6 +232,15 @@ class Family(nn.Module):
     def noise_shape(self) -> tuple[int, ...]:
         """The shape of one picture's starting noise."""
         raise UsageError(f"a {self.name} model has no noise space")
+
+    def code_shape(self) -> tuple[int | None, ...]:
+        """The sizes of a code's axes; None: any."""
+        raise UsageError(f"a {self.name} model has no codes")
+
+    def code_facts(self, pictures: Tensor, codes: Tensor) -> dict[str, float]:
+        """What a code's file says of how near to the picture it leads back (`round_trip_db`), where that is not a
+        matter of course."""
+        return {}
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [-1, 1] -> codes [B, ...]."""

@@ -1,98 +1,53 @@
 """Generative adversarial networks (arXiv:1406.2661): a generator draws a picture of noise in one pass, a critic tells
 it from real ones, and each learns from the other.
 
-    w = mapping(z, c),  fake = synthesis(w, noise)                    nets/stylegan.py (or dcgan.py)
-    critic     objective(D(A real), D(A fake)) + gamma (R1 + R2)       adversarial/losses.py; A: adversarial/augment.py
+    w = mapping(z, c),  fake = synthesis(w, noise)                     nets/stylegan.py (or dcgan.py)
+    critic     objective(D(A real), D(A fake)) + gamma (R1 + R2)        adversarial/losses.py; A: adversarial/augment.py
     generator  objective(D(A real), D(A fake))
 
-Pictures are drawn in pixels. The default is R3GAN's objective (arXiv:2501.05441): relativistic pairs, whose penalties
-on real and on fake pictures keep it stable, with its schedules over the first part of a run.
+x is a picture, or with `codec` the codes that it is decoded from. The default is R3GAN's objective (arXiv:2501.05441):
+relativistic pairs, whose penalties on real and on fake ones keep it stable, with its schedules over the first part of a
+run. Real pictures under another's condition count as fakes too (arXiv:1605.05396), so that words are heeded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genctl.data.pictures import Pictures
-from genctl.draws import Draw, PictureNoise, address, generator, picture_noise
+from genctl.draws import Draw, PictureNoise, address, picture_noise
 from genctl.errors import UsageError
-from genctl.families.adversarial.augment import augment, numbers
-from genctl.families.adversarial.losses import OBJECTIVES, one_centred, zero_centred
-from genctl.families.adversarial.settings import CriticConfig, GANOptions, GeneratorConfig, LossConfig, between
+from genctl.families.adversarial import step
+from genctl.families.adversarial.generator import Generator
+from genctl.families.adversarial.project import project
+from genctl.families.adversarial.settings import GANConfig, GANOptions, between
 from genctl.families.base import Blend, Drawn, Losses, Request, Source
+from genctl.families.coded import Coded, codec_hash, with_codec
 from genctl.families.conditions.conditional import Conditional, classes_of
 from genctl.families.eyes import lpips
-from genctl.families.flow.sources import PixelSource
+from genctl.families.sources import CodeSource, PixelSource
 from genctl.media.pictures import refuse_infinite
-from genctl.nets.critics import BorrowedCritic, ResidualCritic
-from genctl.nets.dcgan import DCCritic, DCGenerator
-from genctl.nets.stylegan import Mapping, Synthesis
-from genctl.sizes import Size, Sized
+from genctl.nets.critics import BorrowedCritic, Critic, ResidualCritic
+from genctl.nets.dcgan import DCCritic
+from genctl.nets.lpips import psnr
 
-MEAN_OF = 512  # noises of which the mean style of a condition is taken
-
-
-@dataclass(frozen=True)
-class GANConfig(Sized):
-    pixels: Size = Size(64, 64)
-    condition: Literal["text", "class", "none"] = "text"
-    classes: tuple[str, ...] = ()  # empty in training means: as the data have them
-    text: str = "minilm"  # name of the text encoder
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    critic: CriticConfig = field(default_factory=CriticConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-
-    @property
-    def net(self) -> GeneratorConfig:
-        """The generator's configuration, with the shape of its conditions."""
-        if self.condition == "class":
-            return replace(self.generator, text_width=max(1, len(self.classes)), text_slots=1)
-        return self.generator
-
-    @property
-    def condition_width(self) -> int:
-        return 0 if self.condition == "none" else self.net.text_width
+LOOKED = 64  # training pictures by which the critic's sign is taken
+KNOWS, BEYOND = 0.8, 0.3  # sign on training pictures, and how far below it on held-out ones, that a person should know
 
 
-class Generator(nn.Module):
-    """Noise and a condition -> pictures, by way of styles where the network has them."""
-
-    def __init__(self, config: GANConfig) -> None:
-        super().__init__()
-        net, side, condition = config.net, config.pixels.width, config.condition_width
-        self.styled = net.kind == "style"
-        if self.styled:
-            self.mapping = Mapping(net.latent, condition, net.style, net.depth)
-            self.synthesis = Synthesis(side, net.style, net.width, net.most)
-        else:
-            self.convolutions = DCGenerator(side, net.latent, condition, net.width)
-        if condition:
-            self.empty_slot = nn.Parameter(torch.zeros(net.text_slots, net.text_width), requires_grad=False)
-            self.empty_pooled = nn.Parameter(torch.zeros(net.text_width))
-
-    def forward(self, z: Tensor, c: Tensor | None, noises: list[Tensor] | None = None) -> Tensor:
-        if not self.styled:
-            return self.convolutions(z, c)
-        return self.synthesis(self.styles(self.mapping(z, c)), noises)
-
-    def styles(self, w: Tensor) -> Tensor:
-        """One style [B, W] for all layers [B, L, W]."""
-        return w[:, None].expand(-1, self.synthesis.count, -1)
-
-
-class GAN(Conditional):
-    """Text, a class or nothing -> pictures [B, 3, S, S]."""
+class GAN(Coded):
+    """Text, a class or nothing -> pictures [B, 3, S, S]; codes [L, W] are the styles of the generator's layers."""
 
     name = "gan"
     Config = GANConfig
     Options = GANOptions
-    can = frozenset({"sample", "interpolate", "text", "class"})
-    spaces = ()
+    can = frozenset({"sample", "encode", "decode", "interpolate", "text", "class"})
+    axes, straight = "layers, style", True
     training_only = ("critic.",)
     scored = True
     config: GANConfig
@@ -102,13 +57,29 @@ class GAN(Conditional):
         super().__init__(config)
         if config.pixels.width != config.pixels.height:
             raise UsageError(f"model.pixels is {config.pixels}; a gan draws squares")
+        if config.codec and config.critic.kind == "borrowed":
+            raise UsageError("model.critic.kind = borrowed sees pictures, not codes; take residual, or no model.codec")
+        if config.codec and config.generator.kind == "dcgan":
+            raise UsageError("model.generator.kind = dcgan draws pictures, not codes; take style, or no model.codec")
+        if config.codec and (config.channels is None or config.factor is None):
+            raise UsageError("model.channels and model.factor are open; say those of the codec")
+        if config.codec:
+            config.pixels.check(config.factor or 1, "the codec's factor")
         self.config, self.pixels = config, config.pixels
+        channels, side = config.shape
         try:
-            self.net = Generator(config)
+            self.net = Generator(config.net, side, config.condition_width, channels)
             self.critic = critic_of(config)
         except ValueError as error:
             raise UsageError(f"model.pixels: {error}") from None
+        self.trained_sign = 0.0  # of the critic on training pictures, at the latest save
         self.can = self.can - {"text", "class"} | {config.condition} - {"none"}  # type: ignore[misc]
+        if not self.net.styled:
+            self.can, self.spaces = self.can - {"encode", "decode"}, ()  # type: ignore[misc]
+
+    @staticmethod
+    def settled(config: GANConfig) -> GANConfig:
+        return with_codec(config) if config.codec else config
 
     @staticmethod
     def fitted(config: GANConfig, pictures: Pictures) -> GANConfig:
@@ -116,96 +87,89 @@ class GAN(Conditional):
             return config
         return replace(config, classes=classes_of(config, pictures))
 
+    @staticmethod
+    def part_hashes(config: GANConfig) -> dict[str, str]:
+        return Conditional.part_hashes(config) | (codec_hash(config) if config.codec else {})
+
+    def judged(self, pictures: Pictures) -> list[str]:
+        return super().judged(pictures) if self.config.codec else []
+
     # training --------------------------------------------------------------------------------------------------------
     def phases(self) -> dict[str, nn.Module]:
         return {"model": self.net, "critic": self.critic}
+
+    def rate_of(self, phase: str) -> float:
+        return self.config.loss.critic_rate if phase == "critic" else 1.0
 
     def beta2_at(self, progress: float) -> float:
         return between(self.config.loss.beta2, self.config.loss.burn_in, progress)
 
     def source(self, pictures: Pictures, device: torch.device) -> Source:
-        return PixelSource(self, pictures, device)
+        if self.config.codec:
+            return Mismatched(CodeSource(self, self.codec(), pictures, device))
+        return Mismatched(PixelSource(self, pictures, device))
 
     def training_step(self, batch: dict[str, Tensor], draw: Draw, progress: float) -> Losses:
-        config, real, c = self.config.loss, batch["x"], self._condition(batch)
-        objective = OBJECTIVES[config.objective]
-        share = between(config.augment, config.burn_in, progress)
-        disturbance = numbers(draw)
+        yield from step.losses(self, batch, draw, progress)
 
-        def opinion(pictures: Tensor) -> Tensor:
-            return self.critic(augment(pictures, disturbance, share), c).float()
+    def finish(self, source: Source) -> None:
+        rows = torch.linspace(0, len(source.weights) - 1, min(LOOKED, len(source.weights))).round().long()
+        batch = source.batch(rows, Draw(address("sign"), len(rows)))
+        self.trained_sign = float(step.sign_of(self, batch, Draw(address("sign noise"), len(rows), self.device)))
 
-        with torch.no_grad():
-            fake = self._drawn(draw, c)
-        real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
-        on_real, on_fake = opinion(real), opinion(fake)
-        loss = objective.critic(on_real, on_fake).mean()
-        penalty = loss.new_zeros(())
-        if objective.centre:
-            penalty = one_centred(opinion, real, fake, draw.uniform()).mean()
-        else:
-            for given, opinions, pictures in ((config.on_real, on_real, real), (config.on_fake, on_fake, fake)):
-                penalty = penalty + (zero_centred(opinions, pictures).mean() if given else 0)
-        weight = between(config.penalty, config.burn_in, progress)
-        signs = {"sign_real": on_real.detach().sign().mean(), "sign_fake": on_fake.detach().sign().mean()}
-        yield "critic", loss + weight * penalty, signs | {"penalty": penalty.detach()}
-        made = self._drawn(draw, c)
-        with torch.no_grad():
-            on_real = opinion(real.detach())
-        yield "model", objective.generator(on_real, opinion(made)).mean(), {}
+    def validation_loss(self, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
+        """No loss says how good the pictures are (training/score.py does); the critic's sign says what it knows by
+        heart."""
+        sign = step.sign_of(self, batch, draw)
+        return {"sign": sign, "sign_trained": sign.new_tensor(self.trained_sign)}
 
-    def _condition(self, batch: dict[str, Tensor]) -> Tensor | None:
-        if "pooled" not in batch:
-            return None
-        given = batch["present"].any(-1, keepdim=True)
-        return torch.where(given, batch["pooled"], self.net.empty_pooled.to(batch["pooled"].dtype))
-
-    def _drawn(self, draw: Draw, c: Tensor | None) -> Tensor:
-        """Pictures of fresh noise; of some the later layers take the style of another one (arXiv:1812.04948)."""
-        net, latent = self.net, self.config.net.latent
-        z = draw.normal(latent)
-        if not net.styled:
-            return net(z, c).float()
-        w = net.styles(net.mapping(z, c))
-        other = net.styles(net.mapping(draw.normal(latent), c))
-        cut = 1 + (draw.uniform() * (net.synthesis.count - 1)).long()
-        cut = torch.where(draw.uniform() < self.config.loss.mixing, cut, net.synthesis.count)
-        later = torch.arange(net.synthesis.count, device=w.device) >= cut[:, None]
-        noises = [draw.normal(1, side, side) for side in net.synthesis.sides()]
-        return net.synthesis(torch.where(later[..., None], other, w), noises).float()
+    def warnings(self, figures: dict[str, float]) -> list[str]:
+        trained, held = figures.get("sign_trained", 0.0), figures.get("sign", 0.0)
+        if trained < KNOWS or trained - held < BEYOND:
+            return []
+        return [
+            f"the critic knows the training pictures by heart (it prefers them with sign {trained:.2f}, held-out ones "
+            f"with {held:.2f}): --set model.loss.adapt=0.6 disturbs what it sees as far as it takes; more pictures help"
+        ]
 
     # sampling --------------------------------------------------------------------------------------------------------
     @torch.inference_mode()
     def sample(self, request: Request) -> Iterator[Drawn]:
+        """Each picture alone: what it rounds to does not depend on what is drawn beside it."""
+        options, asked = self.options(request), request.conditions or [""] * len(request.seeds)
+        conditions = self.conditions(asked)
         for start in range(0, len(request.seeds), request.chunk):
             places = range(start, min(start + request.chunk, len(request.seeds)))
-            yield Drawn(start, torch.cat([self._one(request, place) for place in places]))
+            made = []
+            for place in places:
+                noise = None if request.noise is None else request.noise[[place]]
+                c = conditions[2][[place]] if conditions else None
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=request.dtype == torch.bfloat16):
+                    made.append(self._one(request.seeds[place], c, options, noise))
+            yield Drawn(start, torch.cat(made))
 
-    def _one(self, request: Request, place: int) -> Tensor:
-        """One picture, alone: what it rounds to does not depend on what is drawn beside it."""
-        options, seed, net = self.options(request), request.seeds[place], self.net
-        z = picture_noise([seed], self.noise_shape()) if request.noise is None else request.noise[[place]]
-        asked: list[str | Blend] = [request.conditions[place] if request.conditions else ""]
-        conditions = self.conditions(asked)
-        c = conditions[2] if conditions else None
-        z = z.to(self.device, self.dtype)
+    def _one(self, seed: int, c: Tensor | None, options: GANOptions, noise: Tensor | None = None) -> Tensor:
+        net, shape = self.net, self.noise_shape()
+        z = (picture_noise([seed], shape) if noise is None else noise).to(self.device, self.dtype)
         if not net.styled:
-            return refuse_infinite(net(z, c).float()).clamp(-1, 1)
-        w = net.mapping(z, c)
-        if options.truncation != 1:
-            w = torch.lerp(self.mean_style(c), w, options.truncation)
-        drawn = [PictureNoise([address("layer", seed, i)], (1, s, s))() for i, s in enumerate(net.synthesis.sides())]
-        noises = [options.noise * noise.to(self.device) for noise in drawn]
-        return refuse_infinite(net.synthesis(net.styles(w), noises).float()).clamp(-1, 1)
+            return self.shown(net(z, c))
+        other = None if options.mix is None else picture_noise([options.mix], shape).to(z)
+        sides = enumerate(net.synthesis.sides())
+        drawn = [PictureNoise([address("layer", seed, index)], (1, side, side))() for index, side in sides]
+        noises = [options.noise * noise.to(z) for noise in drawn]
+        return self.shown(net.synthesis(net.style(z, c, options, other), noises))
 
-    def mean_style(self, c: Tensor | None) -> Tensor:
-        """The mean style [1, W] under a condition [1, T], over fixed noises."""
-        z = torch.randn(MEAN_OF, self.config.net.latent, generator=generator("mean style")).to(self.device)
-        every = None if c is None else c.expand(MEAN_OF, -1)
-        return self.net.mapping(z, every).mean(0, keepdim=True)
+    def shown(self, x: Tensor) -> Tensor:
+        """x [B, C, S, S] as pictures."""
+        x = refuse_infinite(x.float())
+        return self.codec().decode(x) if self.config.codec else x.clamp(-1, 1)
+
+    def recorded(self, request: Request) -> dict[str, Any]:
+        dtype = {"dtype": "bf16"} if request.dtype == torch.bfloat16 else {}
+        return dtype | super().recorded(request)
 
     def noise_shape(self, size: Any = None) -> tuple[int, ...]:
-        return (self.config.net.latent,)
+        return (self.net.latent,)
 
     def preview(self, source: Source) -> Tensor:
         asked: list[str | Blend] = [*self._asked(source)]
@@ -220,11 +184,55 @@ class GAN(Conditional):
     def _asked(self, source: Source) -> list[str]:
         return [str(text) for text in getattr(source, "preview_prompts", [""] * 16)]
 
+    # codes -----------------------------------------------------------------------------------------------------------
+    def code_shape(self) -> tuple[int | None, ...]:
+        return self.net.synthesis.count, self.config.net.style
 
-def critic_of(config: GANConfig) -> nn.Module:
-    critic, side, condition = config.critic, config.pixels.width, config.condition_width
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, 3, S, S] in [-1, 1] -> styles [B, L, W] that draw them, each found by optimisation."""
+        if "eyes" not in self.parts:
+            self.parts["eyes"] = lpips().to(self.device)
+        return torch.cat([self._encoded(picture[None].to(self.device)) for picture in pictures])
+
+    def _encoded(self, picture: Tensor) -> Tensor:
+        net, codec = self.net, self.codec() if self.config.codec else None
+        with torch.inference_mode(False), torch.enable_grad():
+            c = None if not self.config.condition_width else net.empty_pooled.detach()[None]
+            start = net.styles(net.some_styles(c).mean(0, keepdim=True)).float()
+            picture = picture.clone()
+            x = picture if codec is None else codec.encode(picture).clone()
+            render = codec.rendered if codec is not None else nn.Identity()
+            with step.frozen(self), step.frozen(codec or nn.Identity()):
+                return project(net.synthesis, render, start, x, picture, self.parts["eyes"], self.watch)
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Styles [B, L, W] -> pictures [B, 3, S, S], without fresh noise."""
+        return torch.cat([self.shown(self.net.synthesis(code[None].to(self.device, self.dtype))) for code in codes])
+
+    @torch.inference_mode()
+    def code_facts(self, pictures: Tensor, codes: Tensor) -> dict[str, float]:
+        back = self.decode(codes).cpu()
+        seen = lpips()(back, pictures.cpu())
+        found = {"round_trip_db": psnr(back, pictures.cpu()), "round_trip_lpips": seen}
+        return {key: round(float(value.mean()), 3) for key, value in found.items()}
+
+
+class Mismatched:
+    """A source whose batches also have, as `other`, the condition of another row."""
+
+    def __init__(self, source: PixelSource | CodeSource) -> None:
+        self.source, self.weights, self.preview_prompts = source, source.weights, source.preview_prompts
+
+    def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
+        made = self.source.batch(rows, draw)
+        return made | ({"other": made["pooled"].roll(1, 0)} if "pooled" in made else {})
+
+
+def critic_of(config: GANConfig) -> Critic:
+    critic, condition, (channels, side) = config.critic, config.condition_width, config.shape
     if critic.kind == "borrowed":
         return BorrowedCritic(condition, lpips)
     if critic.kind == "dcgan":
-        return DCCritic(side, condition, critic.width)
-    return ResidualCritic(side, condition, critic.width, critic.most, critic.blocks, statistics=critic.statistics)
+        return DCCritic(side, condition, critic.width, channels)
+    return ResidualCritic(side, condition, critic.width, critic.most, critic.blocks, channels, critic.statistics)

@@ -19,14 +19,16 @@ class Row:
     options: str = ""
     trainable: bool = True  # else it is made of its data alone, each time
     clips: bool = False  # draws clips, not pictures
+    own_size: bool = False  # encodes pictures of its own size only: they are fitted to it
 
 
 FLOW = "genctl.families.flow.options:FlowOptions"
 REGISTRY: dict[str, Row] = {
     "vae": Row("genctl.families.vae:VAE"),
     "ldm": Row("genctl.families.ldm:LDM", FLOW),
-    "rf": Row("genctl.families.rf:RF", FLOW),
-    "optimal": Row("genctl.families.optimal:Optimal", FLOW, trainable=False),
+    "rf": Row("genctl.families.rf:RF", FLOW, own_size=True),
+    "gan": Row("genctl.families.gan:GAN", "genctl.families.adversarial.settings:GANOptions", own_size=True),
+    "optimal": Row("genctl.families.optimal:Optimal", FLOW, trainable=False, own_size=True),
 }
 SPACES = ("code", "noise")  # where pictures can be taken to: see Family.spaces
 DRAWS, CODEC = "ldm", "vae"  # models that commands take unless another is named

@@ -18,7 +18,7 @@ from genctl.families.base import Source
 from genctl.families.conditions.conditional import classes_of
 from genctl.families.flow.pixel import PixelFlow
 from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
-from genctl.families.flow.sources import PixelSource
+from genctl.families.sources import PixelSource
 from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.unet import UNet, UNetConfig
 from genctl.sizes import Size, Sized

@@ -170,6 +170,9 @@ class VAE(Family):
         hinge = (F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()) / 2
         return "critic", hinge + penalty, {"critic": hinge, "critic_penalty": penalty}
 
+    def code_shape(self) -> tuple[int | None, ...]:
+        return self.config.net.latent, None, None
+
     @torch.no_grad()
     def validation_loss(self, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         pictures = batch["pictures"]

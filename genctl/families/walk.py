@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +12,8 @@ from torch import Tensor
 
 from genctl.draws import picture_noise
 from genctl.families.base import Blend, Family, Request
+
+Between = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
@@ -35,33 +39,59 @@ def places(ends: int, frames: int) -> list[tuple[int, float]]:
     return [*between, (ends - 2, 1.0)]
 
 
-def between_pictures(family: Family, pictures: Tensor, frames: int) -> Tensor:
-    """Pictures [n, 3, H, W], sides multiples of the codec's factor -> [frames, 3, H, W]: encode, slerp, decode."""
+def between_pictures(family: Family, pictures: Tensor, frames: int, loop: bool = False) -> Tensor:
+    """Pictures [n, 3, H, W], sides multiples of the codec's factor -> [frames, 3, H, W]: encode, walk, decode."""
     codes = torch.cat([family.encode(picture[None]) for picture in pictures])
-    return torch.cat([family.decode(code[None]) for code in walk(codes, frames)])
+    way = walk(codes, frames, loop, torch.lerp if family.straight else slerp)
+    return torch.cat([family.decode(code[None]) for code in way])
 
 
-def between_noises(family: Family, pictures: Tensor, frames: int, prompt: str = "", steps: int | None = None) -> Tensor:
+def between_noises(
+    family: Family, pictures: Tensor, frames: int, prompt: str = "", steps: int | None = None, loop: bool = False
+) -> Tensor:
     """As `between_pictures`, by way of the noise that each picture comes from: what lies between is drawn anew."""
     ends = family.invert(pictures, prompt, steps)
-    return family.from_noise(walk(ends, frames), prompt, steps)
+    return family.from_noise(walk(ends, frames, loop), prompt, steps)
 
 
-def between_seeds(family: Family, seeds: list[int], frames: int, prompt: str = "", options: Any = None) -> Tensor:
+def between_seeds(
+    family: Family, seeds: list[int], frames: int, prompt: str = "", options: Any = None, loop: bool = False
+) -> Tensor:
     """[frames, 3, H, W] from noise that turns from one seed's to the next one's, with one prompt."""
-    starts = walk(picture_noise(seeds, family.noise_shape()), frames)
+    starts = walk(picture_noise(seeds, family.noise_shape()), frames, loop)
     return _draw(family, starts, [prompt] * frames, options)
 
 
-def between_prompts(family: Family, prompts: list[str], frames: int, seed: int = 0, options: Any = None) -> Tensor:
+def between_prompts(
+    family: Family, prompts: list[str], frames: int, seed: int = 0, options: Any = None, loop: bool = False
+) -> Tensor:
     """[frames, 3, H, W] from one seed, with conditions on straight lines from one prompt's to the next one's."""
-    blends = [Blend(prompts[left], prompts[left + 1], share) for left, share in places(len(prompts), frames)]
+    blends = [Blend(prompts[a], prompts[b], share) for a, b, share in spans(len(prompts), frames, loop)]
     return _draw(family, picture_noise([seed] * frames, family.noise_shape()), blends, options)
 
 
-def walk(ends: Tensor, frames: int) -> Tensor:
-    """Ends [n, ...] -> [frames, ...] on the arcs between neighbours."""
-    return torch.stack([slerp(ends[left], ends[left + 1], share) for left, share in places(len(ends), frames)])
+def between_values(
+    family: Family, options: Any, name: str, ends: tuple[float, float], frames: int, seed: int = 0, condition: str = ""
+) -> Tensor:
+    """[frames, 3, H, W] of one seed and condition, while an option (a number) goes from one end to the other."""
+    drawn = []
+    for index in range(frames):
+        value = ends[0] + (ends[1] - ends[0]) * index / (frames - 1)
+        request = Request(seeds=[seed], conditions=[condition], options=replace(options, **{name: value}))
+        drawn += [part.pictures for part in family.sample(request) if part.final]
+    return torch.cat(drawn)
+
+
+def walk(ends: Tensor, frames: int, loop: bool = False, between: Between = slerp) -> Tensor:
+    """Ends [n, ...] -> [frames, ...] on the arcs between neighbours, or on what else lies between."""
+    return torch.stack([between(ends[a], ends[b], share) for a, b, share in spans(len(ends), frames, loop)])
+
+
+def spans(ends: int, frames: int, loop: bool = False) -> list[tuple[int, int, float]]:
+    """(one end, the next, share of the way) of each frame; a loop goes on from the last end towards the first, at which
+    its next round begins."""
+    found = places(ends + loop, frames + loop)[:frames]
+    return [(left, (left + 1) % ends, share) for left, share in found]
 
 
 def _draw(family: Family, noise: Tensor, prompts: list[str] | list[Blend], options: Any) -> Tensor:

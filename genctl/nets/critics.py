@@ -1,4 +1,5 @@
-"""Critics: pictures or codes [B, C, S, S] and a condition [B, T] -> opinions [B] or [B, M].
+"""Critics: pictures or codes [B, C, S, S] and a condition [B, T] -> opinions [B] or [B, M]. `see` is all that does not
+depend on the condition, `judge` the rest, so that one look serves several conditions.
 
 `ResidualCritic` has no normalisation layer, leaky ReLU, resampling by [1, 2, 1] and residual branches that begin at
 zero (R3GAN, arXiv:2501.05441). `BorrowedCritic` has small heads on the frozen features of a trained network at several
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +80,29 @@ class Projection(nn.Module):
         return opinion + (wanted * features).sum(1) / math.sqrt(features.shape[1])
 
 
-class ResidualCritic(nn.Module):
+class Critic(nn.Module):
+    """Base of critics. `share` is that of the pictures which are disturbed before it sees them, where that adapts: it
+    belongs to the critic's state."""
+
+    share: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("share", torch.zeros(()))
+
+    def see(self, pictures: Tensor) -> Any:
+        """What the critic sees of pictures [B, C, S, S], whatever they are to show."""
+        raise NotImplementedError
+
+    def judge(self, seen: Any, condition: Tensor | None) -> Tensor:
+        """Opinions [B] or [B, M] of what was seen, under conditions [B, T]."""
+        raise NotImplementedError
+
+    def forward(self, pictures: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.judge(self.see(pictures), condition)
+
+
+class ResidualCritic(Critic):
     """[B, C, S, S], S = 4 times a power of two -> opinions [B]."""
 
     def __init__(
@@ -100,14 +124,18 @@ class ResidualCritic(nn.Module):
         scaled(self.first, 1.0)
         scaled(self.basis, 1.0)
 
-    def forward(self, pictures: Tensor, condition: Tensor | None = None) -> Tensor:
+    def see(self, pictures: Tensor) -> Tensor:
+        """Features [B, W]."""
         x = self.first(pictures)
         for index, level in enumerate(self.levels):
             x = level(x)
             if index < len(self.changes):
                 x = self.changes[index](halve(x))
         x = with_statistics(x) if self.statistics else x
-        return self.head(F.leaky_relu(self.basis(x)[:, :, 0, 0], SLOPE), condition)
+        return F.leaky_relu(self.basis(x)[:, :, 0, 0], SLOPE)
+
+    def judge(self, seen: Tensor, condition: Tensor | None) -> Tensor:
+        return self.head(seen, condition)
 
 
 def with_statistics(x: Tensor, group: int = 4) -> Tensor:
@@ -122,7 +150,7 @@ def with_statistics(x: Tensor, group: int = 4) -> Tensor:
 
 
 class Head(nn.Module):
-    """Mixed features [B, C, h, w] -> opinions [B, M] of their places, halved while larger than LEAST."""
+    """Mixed features [B, C, h, w], halved while larger than LEAST, and a condition -> opinions [B, M] of places."""
 
     def __init__(self, width: int, condition: int, halvings: int) -> None:
         super().__init__()
@@ -133,8 +161,8 @@ class Head(nn.Module):
         self.layers, self.last = nn.Sequential(*layers), nn.Conv2d(width, 1, 1)
         self.project = nn.Linear(condition, width, bias=False) if condition else None
 
-    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
-        x = self.layers(features)
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Opinions of what `layers` made of the features."""
         opinion = self.last(x)[:, 0]
         if self.project is not None and condition is not None:
             wanted = self.project(condition)[:, :, None, None]
@@ -142,7 +170,7 @@ class Head(nn.Module):
         return opinion.flatten(1)
 
 
-class BorrowedCritic(nn.Module):
+class BorrowedCritic(Critic):
     """Pictures [B, 3, S, S] in about [-1, 1] -> opinions [B, M] by what LPIPS's AlexNet sees at three scales."""
 
     FROM = (0, 1, 4)  # layers of the eyes, fine to coarse
@@ -158,7 +186,8 @@ class BorrowedCritic(nn.Module):
                 self.register_buffer(f"down{level}", random_map(widths[level + 1], width, generator))
         self.heads = nn.ModuleList(Head(width, condition, max(0, 2 - level)) for level, width in enumerate(widths))
 
-    def forward(self, pictures: Tensor, condition: Tensor | None = None) -> Tensor:
+    def see(self, pictures: Tensor) -> list[Tensor]:
+        """Features [B, C, h, w] of each scale, as its head has them."""
         if not self.eyes:
             self.eyes.append(self.load().to(pictures.device))
         seen = self.eyes[0].features(pictures.float())
@@ -172,7 +201,10 @@ class BorrowedCritic(nn.Module):
                 x = (x + F.conv2d(wide, self.get_buffer(f"down{level}"))) / math.sqrt(2)
             mixed.insert(0, x)
             coarser = x
-        return torch.cat([head(x, condition) for head, x in zip(self.heads, mixed, strict=True)], 1)
+        return [head.layers(x) for head, x in zip(self.heads, mixed, strict=True)]  # type: ignore[operator]
+
+    def judge(self, seen: list[Tensor], condition: Tensor | None) -> Tensor:
+        return torch.cat([head(x, condition) for head, x in zip(self.heads, seen, strict=True)], 1)
 
 
 def random_map(before: int, after: int, generator: torch.Generator) -> Tensor:

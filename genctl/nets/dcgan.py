@@ -13,6 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from genctl.nets.critics import Critic
+
 LEAST = 4  # pixels of the first grid
 
 
@@ -56,7 +58,7 @@ class DCGenerator(nn.Module):
         return self.layers(given[:, :, None, None])
 
 
-class DCCritic(nn.Module):
+class DCCritic(Critic):
     """Pictures [B, C, S, S] and a condition [B, T] -> opinions [B]. With a condition, its projection is added
     (arXiv:1802.05637)."""
 
@@ -74,9 +76,12 @@ class DCCritic(nn.Module):
         self.project = nn.Linear(condition, widths[-1], bias=False) if condition else None
         initialise(self)
 
-    def forward(self, pictures: Tensor, condition: Tensor | None = None) -> Tensor:
-        features = self.layers(pictures)  # [B, W, 4, 4]
-        opinion = self.last(features)[:, 0, 0, 0]
+    def see(self, pictures: Tensor) -> Tensor:
+        """Features [B, W, 4, 4]."""
+        return self.layers(pictures)
+
+    def judge(self, seen: Tensor, condition: Tensor | None) -> Tensor:
+        opinion = self.last(seen)[:, 0, 0, 0]
         if self.project is None or condition is None:
             return opinion
-        return opinion + (self.project(condition) * features.mean((2, 3))).sum(1)
+        return opinion + (self.project(condition) * seen.mean((2, 3))).sum(1)

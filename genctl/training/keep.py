@@ -50,6 +50,8 @@ class Keeper:
                 self.model.finish(self.source)
                 figures = self.validate()
             figures |= self._scored()
+            for line in self.model.warnings(figures):
+                self.remark(f"genctl: {line}")
             training = document.get("training", {}) | self.spent(state)
             if self._best(figures):
                 self._write(self.run.model, document | {"figures": figures, "training": training})

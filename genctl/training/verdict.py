@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from genctl.training.run import Run
+from genctl.training.score import SCORE
 
 FEW = 500  # steps, before which nothing is ready
 FALLS, RISES = -0.03, 0.03  # relative change of a loss over the last quarter of its rows that counts
@@ -16,10 +17,7 @@ def verdict(run: Run, hint: str = "") -> str:
     """`56 steps, held-out loss still falling (0.41 to 0.32): not ready; HINT`."""
     rows = rows_of(run)
     steps = max((row["step"] for row in rows), default=0)
-    held = [row["held_out_loss"] for row in rows if "held_out_loss" in row]
-    name, losses = "held-out loss", held
-    if len(held) < 2:
-        name, losses = "loss", [row["loss"] for row in rows if "loss" in row]
+    name, losses = _judged_by(rows)
     before, now = change_of(losses)
     change = (now - before) / max(abs(before), 1e-9)
     more = "; ".join(["the same command with more --minutes or steps goes on", *([hint] if hint else [])])
@@ -30,9 +28,20 @@ def verdict(run: Run, hint: str = "") -> str:
         return f"{steps:,} steps, {name} still falling ({figures}): {done}; {more}"
     if steps < FEW:
         return f"{steps:,} steps, {name} {now:.3g}: so few are seldom enough; {more}"
-    if change > RISES and name != "loss":
+    if change > RISES and name == "held-out loss":
         return f"{steps:,} steps, {name} rising ({figures}): it learns its pictures by heart; more pictures would help"
+    if change > RISES and name != "loss":
+        return f"{steps:,} steps, {name} rising ({figures}); the model file is the best so far"
     return f"{steps:,} steps, {name} level at {now:.3g}"
+
+
+def _judged_by(rows: list[dict[str, Any]]) -> tuple[str, list[float]]:
+    """A run's own figure and its values: the distance of what it draws, where that is what it is kept by."""
+    for key, name in ((f"held_out_{SCORE}", "distance of what it draws"), ("held_out_loss", "held-out loss")):
+        found = [row[key] for row in rows if key in row]
+        if len(found) > 1:
+            return name, found
+    return "loss", [row["loss"] for row in rows if "loss" in row]
 
 
 def change_of(losses: list[float]) -> tuple[float, float]:

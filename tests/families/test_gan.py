@@ -13,9 +13,9 @@ from genctl.data.pictures import DataConfig, load
 from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.adversarial.losses import OBJECTIVES
-from genctl.families.adversarial.settings import CriticConfig, GANOptions, GeneratorConfig, LossConfig, between
+from genctl.families.adversarial.settings import CriticConfig, GANConfig, GANOptions, GeneratorConfig, LossConfig, between
 from genctl.families.base import Request
-from genctl.families.gan import GAN, GANConfig
+from genctl.families.gan import GAN
 from genctl.sizes import Size
 from genctl.training.loop import Trainer
 from genctl.training.optim import TrainConfig
@@ -106,7 +106,7 @@ def test_classes_and_what_cannot_be_built(tmp_path: Path) -> None:
     source = model.source(pictures, torch.device("cpu"))
     batch = source.batch(torch.arange(4), Draw(0, 4))
     assert [phase for phase, _, _ in model.training_step(batch, Draw(1, 4), 0.5)] == ["critic", "model"]
-    one, other = (model.eval()._one(Request([1], [name]), 0) for name in config.classes[:2])
+    one, other = (next(model.eval().sample(Request([1], [name]))).pictures for name in config.classes[:2])
     assert not torch.equal(one, other)
     with pytest.raises(UsageError, match="draws squares"):
         small(pixels=Size(16, 32))

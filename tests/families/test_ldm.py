@@ -16,9 +16,9 @@ from genctl.errors import ModelError, UsageError
 from genctl.families.base import Blend, Family
 from genctl.families.conditions import words
 from genctl.families.conditions.captions import Captions
-from genctl.families.flow.sources import CodeSource
 from genctl.families.ldm import LDM, LDMConfig
 from genctl.families.saved import load as load_model
+from genctl.families.sources import CodeSource
 
 
 @pytest.fixture

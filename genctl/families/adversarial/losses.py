@@ -29,6 +29,7 @@ class Objective(NamedTuple):
     critic: Callable[[Tensor, Tensor], Tensor]  # (r, f)
     generator: Callable[[Tensor, Tensor], Tensor]  # (r, f)
     centre: float = 0.0  # the slope that a penalty asks of the critic
+    paired: bool = False  # whether the generator's loss depends on the real pictures
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -36,7 +37,7 @@ OBJECTIVES: dict[str, Objective] = {
     "non-saturating": Objective(lambda r, f: F.softplus(-r) + F.softplus(f), lambda r, f: F.softplus(-f)),
     "hinge": Objective(lambda r, f: F.relu(1 - r) + F.relu(1 + f), lambda r, f: -f),
     "wasserstein": Objective(lambda r, f: f - r, lambda r, f: -f, centre=1.0),
-    "relativistic": Objective(lambda r, f: F.softplus(f - r), lambda r, f: F.softplus(r - f)),
+    "relativistic": Objective(lambda r, f: F.softplus(f - r), lambda r, f: F.softplus(r - f), paired=True),
 }
 
 

@@ -1,4 +1,5 @@
-"""Training data of flows: pictures, or their codes computed once by a frozen codec; and what each is described by."""
+"""Training data of families that draw: pictures, or their codes computed once by a frozen codec; and
+what each is described by."""
 
 from __future__ import annotations
 
