@@ -13,7 +13,7 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +289,7 @@ class Model:
                 value = getattr(options, along.name)
                 ends_of = (along.low, along.high) if value is None else (-abs(value), abs(value))
                 drawn = walk.between_values(self.family, options, along.name, ends_of, frames, seed, prompt)
+                options = replace(options, **{along.name: None})
                 said[along.name] = list(ends_of)
             said |= options.recorded() | ({"seed": seed} if seeds is None else {})
         said |= {"loop": True} if loop else {}

@@ -32,10 +32,12 @@ def whole_sheets() -> None:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small models with random weights, tiny-vae, tiny-ldm and tiny-rf (classes red and green), that commands can name
-    through GENCTL_MODELS."""
+    """Small models with random weights, tiny-vae, tiny-ldm, tiny-rf and tiny-gan (classes red and green) and
+    tiny-latent-gan, that commands can name through GENCTL_MODELS."""
     import torch
 
+    from genctl.families.adversarial.settings import CriticConfig, GANConfig, GeneratorConfig
+    from genctl.families.gan import GAN
     from genctl.families.ldm import LDM, LDMConfig
     from genctl.families.rf import RF, RFConfig
     from genctl.families.saved import kept, save
@@ -51,15 +53,21 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     unet = UNetConfig((16, 32), 1, (False, True), head=16)
     rf = RF(RFConfig(32, "class", ("green", "red"), unet=unet))
+    nets = GeneratorConfig(latent=8, style=12, width=4, most=8, text_slots=8), CriticConfig(width=4, most=8)
+    gan = GAN(GANConfig(32, "class", ("green", "red"), generator=nets[0], critic=nets[1]))
+    latent = GAN(GANConfig(32, codec="tiny-vae", channels=2, factor=4, generator=nets[0], critic=nets[1]))
+    trained = [*vae.parameters(), *ldm.net.parameters(), *rf.net.parameters(), *gan.net.parameters()]
     with torch.no_grad():
-        for parameter in [*vae.parameters(), *ldm.net.parameters(), *rf.net.parameters()]:
+        for parameter in [*trained, *latent.net.parameters()]:
             parameter.add_(0.05 * torch.randn_like(parameter))
     before = os.environ.get("GENCTL_MODELS")
     os.environ["GENCTL_MODELS"] = str(folder)
     save(vae, folder / "tiny-vae.safetensors", kept(vae, vae.state_dict()), {})
-    ldm.codec(), ldm.text()
+    ldm.codec(), ldm.text(), latent.codec(), latent.text()
     save(ldm, folder / "tiny-ldm.safetensors", ldm.state_dict(), {})
     save(rf, folder / "tiny-rf.safetensors", rf.state_dict(), {})
+    save(gan, folder / "tiny-gan.safetensors", kept(gan, gan.state_dict()), {})
+    save(latent, folder / "tiny-latent-gan.safetensors", kept(latent, latent.state_dict()), {})
     if before is None:
         del os.environ["GENCTL_MODELS"]
     return folder

@@ -13,7 +13,14 @@ from genctl.data.pictures import DataConfig, load
 from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.adversarial.losses import OBJECTIVES
-from genctl.families.adversarial.settings import CriticConfig, GANConfig, GANOptions, GeneratorConfig, LossConfig, between
+from genctl.families.adversarial.settings import (
+    CriticConfig,
+    GANConfig,
+    GANOptions,
+    GeneratorConfig,
+    LossConfig,
+    between,
+)
 from genctl.families.base import Request
 from genctl.families.gan import GAN
 from genctl.sizes import Size
