@@ -62,7 +62,8 @@ def losses(players: Players, batch: Batch, draw: Draw, progress: float) -> Losse
         penalty = penalty + sum(slopes(config, (on_real, real), (on_fake, fake)))
     weight = config.every * between(config.penalty, config.burn_in, progress)
     sign = (on_real - on_fake).detach().sign().mean()
-    yield "critic", loss + weight * penalty, {"sign": sign, "penalty": penalty.detach()}
+    figures = {"sign": sign} | ({"penalty": penalty.detach()} if penalised else {})
+    yield "critic", loss + weight * penalty, figures
     if config.adapt:  # by so many rows: the parts of a batch add up
         critic.share.fill_(adapted(float(critic.share), float(sign), len(real), config.adapt))
     made = drawn(net, c, draw, config.mixing)
