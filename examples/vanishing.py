@@ -1,10 +1,10 @@
 """Why a generator is not trained by the loss as it was first written: its gradient against how sure the critic is.
 
-    python examples/vanishing.py data/emoji -o docs/vanishing.png      # two minutes of one core; pip install 'genctl[plot]'
+    python examples/vanishing.py data/emoji -o docs/vanishing.png      # two minutes; pip install 'genctl[plot]'
 
-A DC-GAN generator stays as it begins while a critic learns to tell its pictures from real ones. After each of the
-critic's updates: D = sigmoid of its mean opinion of drawn pictures, and the length of each objective's gradient with
-respect to the generator's weights. Minimax, log(1 - D), has none once D is near 0, which is where training begins;
+A DC-GAN generator stays as it begins while a critic learns to tell its pictures from real ones. Before each of the
+critic's updates: D, the mean sigmoid of its opinions of drawn pictures, and the length of each objective's gradient
+with respect to the generator's weights. Minimax, log(1 - D), has none once D is near 0, which is where training begins;
 non-saturating, -log D, has the most there (arXiv:1406.2661, section 3).
 """
 

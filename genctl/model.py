@@ -13,7 +13,7 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +185,10 @@ class Model:
     # codes -----------------------------------------------------------------------------------------------------------
     def space_of(self, space: str | None) -> str:
         """The space asked for, or the family's own. Raises UsageError where the family lacks it."""
-        if space is not None and space not in self.family.spaces:
-            raise UsageError(f"--space {space}: a {self.family.name} model has {' and '.join(self.family.spaces)}")
         if not self.family.spaces:
             raise UsageError(f"{self.name}: has no codes, so it takes no pictures")
+        if space is not None and space not in self.family.spaces:
+            raise UsageError(f"--space {space}: a {self.family.name} model has {' and '.join(self.family.spaces)}")
         return space or self.family.spaces[0]
 
     def fitted(self, space: str) -> bool:
@@ -226,7 +226,7 @@ class Model:
     def decode(self, codes: Codes, name: str = "codes") -> Picture:
         """The picture of codes or, where they say so, of noise. Raises InputError for codes of another shape."""
         info, family, shape = codes.info, self.family, list(codes.values.shape)
-        if self.space_of(info.get("space", family.spaces[0])) == "noise":
+        if self.space_of(info.get("space")) == "noise":
             if len(shape) != len(family.noise_shape()) or shape[0] != family.noise_shape()[0]:
                 raise InputError(f"{name}: noise of shape {shape}, where the model wants {list(family.noise_shape())}")
             steps = info.get("steps")
@@ -241,7 +241,7 @@ class Model:
                 raise InputError(f"{name}: codes of shape {shape}, where the model wants [{shown}]")
             picture = family.decode(codes.values[None])[0]
         height, width = info.get("pixels") or picture.shape[1:]
-        document = made_by(family, str(info.get("model", self.name)), task="decode", size=f"{width}x{height}")
+        document = made_by(family, self.name, task="decode", size=f"{width}x{height}")
         return Picture.of(to_image(picture[:, :height, :width]), document)
 
     # walks -----------------------------------------------------------------------------------------------------------
@@ -258,8 +258,11 @@ class Model:
         kinds = sum((bool(ends), prompts is not None, seeds is not None))
         if kinds > 1 or (kinds == 1 and len(ends or prompts or seeds or []) < 2) or (not kinds and along is None):
             raise UsageError("interpolate wants two ends or more: pictures, prompts or seeds")
-        if loop and not kinds:
-            raise UsageError("loop wants ends to come back to: pictures, prompts or seeds")
+        if (loop or space is not None) and not kinds:
+            raise UsageError("loop and space want ends: pictures, prompts or seeds")
+        if (prompts or (prompt and not ends)) and not {"text", "class"} & self.family.can:
+            raise UsageError(f"{self.name} takes no text or class condition")
+        seed = _whole("seed", seed, 0, MOST_SEED)
         frames = _whole("frames", frames, max(2, len(ends or prompts or seeds or [])), MOST)
         if made != type(made)():
             raise UsageError("interpolate takes no prompt, size, dtype or picture to change beside its ends")
@@ -287,11 +290,13 @@ class Model:
             else:
                 assert along is not None
                 value = getattr(options, along.name)
+                if value == 0:
+                    raise UsageError(f"{along.name} 0: the walk would stand still")
                 ends_of = (along.low, along.high) if value is None else (-abs(value), abs(value))
                 drawn = walk.between_values(self.family, options, along.name, ends_of, frames, seed, prompt)
-                options = replace(options, **{along.name: None})
                 said[along.name] = list(ends_of)
-            said |= options.recorded() | ({"seed": seed} if seeds is None else {})
+            settled = options.settled(self.document, bool(prompt or prompts))
+            said = settled.recorded() | said | ({"seed": seed} if seeds is None else {})
         said |= {"loop": True} if loop else {}
         document = made_by(self.family, self.name, **said)
         return Pictures(Picture.of(to_image(picture), document) for picture in drawn)

@@ -257,7 +257,9 @@ class Options:
         for name, about in declared(type(self)).items():
             if name in refused and getattr(self, name) != about.default:
                 others = [other.flags[0] for key, other in declared(type(self)).items() if key not in refused]
-                raise UsageError(f"{about.flags[0]}: {refused[name]}; {model} takes {', '.join(others) or 'no options'}")
+                raise UsageError(
+                    f"{about.flags[0]}: {refused[name]}; {model} takes {', '.join(others) or 'no options'}"
+                )
 
     def settled(self: T, document: Mapping[str, Any], conditional: bool = True) -> T:
         """The options with what they leave open filled in from the model's file; `conditional`: whether anything is

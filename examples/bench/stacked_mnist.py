@@ -6,7 +6,7 @@ relativistic and the non-saturating objective, each with R1 and R2 and with R1 a
 `data/mnist` holds MNIST in its own format (train-images-idx3-ubyte.gz and its labels). A small classifier is trained
 first; its accuracy on held-out digits is printed. Of 26,000 drawn pictures each channel is classified: the modes that
 occur, of 1,000, and the reverse KL divergence of their shares to the even ones, in nats (of as many stacks of real
-digits, so classified: the floor). Pictures are drawn at 32 px by DC-GAN's generator; the critic is R3GAN's residual one.
+digits, so classified: the floor). Pictures are drawn at 32 px by DC-GAN's generator; the critic is the residual one.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def main() -> None:
     net, training = classifier(pixels, labels, held), pixels[~held]
     modes, divergence = judge(net, stacks(training, DRAWN, torch.Generator().manual_seed(1)))
     print(f"real digits: {modes} modes, KL {divergence:.3f}\n", flush=True)
-    print("| objective | penalties | updates | modes of 1,000 | reverse KL |\n| --- | --- | --- | --- | --- |", flush=True)
+    print("| objective | penalties | updates | modes of 1,000 | reverse KL |\n" + "| --- " * 5 + "|", flush=True)
     for objective, both in CASES:
         made, updates = train(training, objective, both, given.minutes, given.weight)
         found = "diverged | " if made is None else "{} | {:.3f}".format(*judge(net, made))

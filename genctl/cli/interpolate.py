@@ -76,6 +76,8 @@ def interpolate(
     shared.one_stdout(output, as_json)
     name = model or (registry.CODEC if pictures else registry.DRAWS)
     said = shared.require(name, "interpolate")
+    if pictures and space != "noise":
+        shared.require(name, "encode")
     if not pictures:
         shared.require(name, "sample")
         build(name, said, given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from genctl import config as configs
@@ -50,7 +51,9 @@ class Coded(Conditional):
             config = self.config
             path = str(hub.resolve_part("codec", config.codec, self.file, self.trusted))
             codec_config(path)
-            model = load(path, self.device)
+            with torch.inference_mode(False):  # also where drawing wants it first: projection learns through it
+                model = load(path, self.device)
+                model.prepare()
             assert isinstance(model, VAE)
             self.check_part("codec", model.weights_sha256)
             if (model.config.net.latent, model.factor) != (config.channels, config.factor):
@@ -58,7 +61,6 @@ class Coded(Conditional):
                     f"codec {config.codec} has {model.config.net.latent} channels at 1/{model.factor}, this model "
                     f"wants {config.channels} at 1/{config.factor}; see --set model.channels, model.factor"
                 )
-            model.prepare()
             self.parts["codec"] = model
         return self.parts["codec"]
 

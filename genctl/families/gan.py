@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from genctl.data.pictures import Pictures
-from genctl.draws import Draw, PictureNoise, address, picture_noise
+from genctl.draws import Draw, address, picture_noise
 from genctl.errors import UsageError
 from genctl.families.adversarial import step
 from genctl.families.adversarial.generator import Generator
@@ -28,7 +28,7 @@ from genctl.families.adversarial.project import project
 from genctl.families.adversarial.settings import GANConfig, GANOptions, between
 from genctl.families.base import Blend, Drawn, Losses, Request, Source
 from genctl.families.coded import Coded, codec_hash, with_codec
-from genctl.families.conditions.conditional import Conditional, classes_of
+from genctl.families.conditions.conditional import Conditional, Row, classes_of
 from genctl.families.eyes import lpips
 from genctl.families.sources import CodeSource, PixelSource
 from genctl.media.pictures import refuse_infinite
@@ -69,7 +69,6 @@ class GAN(Coded):
         channels, side = config.shape
         try:
             self.net = Generator(config.net, side, config.condition_width, channels)
-            self.critic = critic_of(config)
         except ValueError as error:
             raise UsageError(f"model.pixels: {error}") from None
         self.trained_sign = 0.0  # of the critic on training pictures, at the latest save
@@ -95,6 +94,12 @@ class GAN(Coded):
         return super().judged(pictures) if self.config.codec else []
 
     # training --------------------------------------------------------------------------------------------------------
+    critic: Critic
+
+    def prepare_training(self) -> None:
+        """With a critic, which only training needs."""
+        self.critic = critic_of(self.config).to(self.device)
+
     def phases(self) -> dict[str, nn.Module]:
         return {"model": self.net, "critic": self.critic}
 
@@ -150,14 +155,19 @@ class GAN(Coded):
 
     def _one(self, seed: int, c: Tensor | None, options: GANOptions, noise: Tensor | None = None) -> Tensor:
         net, shape = self.net, self.noise_shape()
-        z = (picture_noise([seed], shape) if noise is None else noise).to(self.device, self.dtype)
+        numbers = (picture_noise([seed], shape) if noise is None else noise).to(self.device, self.dtype)
         if not net.styled:
-            return self.shown(net(z, c))
-        other = None if options.mix is None else picture_noise([options.mix], shape).to(z)
-        sides = enumerate(net.synthesis.sides())
-        drawn = [PictureNoise([address("layer", seed, index)], (1, side, side))() for index, side in sides]
-        noises = [options.noise * noise.to(z) for noise in drawn]
+            return self.shown(net(numbers, c))
+        z, *layers = numbers.split(self.sizes(), 1)
+        other = None if options.mix is None else picture_noise([options.mix], shape).to(z)[:, : net.latent]
+        sides = net.synthesis.sides()
+        noises = [options.noise * one.view(1, 1, side, side) for one, side in zip(layers, sides, strict=True)]
         return self.shown(net.synthesis(net.style(z, c, options, other), noises))
+
+    def sizes(self) -> list[int]:
+        """How many of a picture's random numbers are z, and each layer's noise."""
+        sides = self.net.synthesis.sides() if self.net.styled else []
+        return [self.net.latent, *(side**2 for side in sides)]
 
     def shown(self, x: Tensor) -> Tensor:
         """x [B, C, S, S] as pictures."""
@@ -169,7 +179,7 @@ class GAN(Coded):
         return dtype | super().recorded(request)
 
     def noise_shape(self, size: Any = None) -> tuple[int, ...]:
-        return (self.net.latent,)
+        return (sum(self.sizes()),)
 
     def preview(self, source: Source) -> Tensor:
         asked: list[str | Blend] = [*self._asked(source)]
@@ -184,6 +194,10 @@ class GAN(Coded):
     def _asked(self, source: Source) -> list[str]:
         return [str(text) for text in getattr(source, "preview_prompts", [""] * 16)]
 
+    def _class_row(self, name: str) -> Row:
+        states, present, pooled = super()._class_row(name)
+        return states, present, pooled if name else self.net.empty_pooled.detach().float().cpu()
+
     # codes -----------------------------------------------------------------------------------------------------------
     def code_shape(self) -> tuple[int | None, ...]:
         return self.net.synthesis.count, self.config.net.style
@@ -191,7 +205,8 @@ class GAN(Coded):
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures [B, 3, S, S] in [-1, 1] -> styles [B, L, W] that draw them, each found by optimisation."""
         if "eyes" not in self.parts:
-            self.parts["eyes"] = lpips().to(self.device)
+            with torch.inference_mode(False):
+                self.parts["eyes"] = lpips().to(self.device)
         return torch.cat([self._encoded(picture[None].to(self.device)) for picture in pictures])
 
     def _encoded(self, picture: Tensor) -> Tensor:
@@ -212,21 +227,24 @@ class GAN(Coded):
 
     @torch.inference_mode()
     def code_facts(self, pictures: Tensor, codes: Tensor) -> dict[str, float]:
-        back = self.decode(codes).cpu()
-        seen = lpips()(back, pictures.cpu())
-        found = {"round_trip_db": psnr(back, pictures.cpu()), "round_trip_lpips": seen}
+        back = self.decode(codes)
+        pictures = pictures.to(self.device)
+        found = {"round_trip_db": psnr(back, pictures), "round_trip_lpips": self.parts["eyes"](back, pictures)}
         return {key: round(float(value.mean()), 3) for key, value in found.items()}
 
 
 class Mismatched:
-    """A source whose batches also have, as `other`, the condition of another row."""
+    """A source whose batches also have, as `other`, the condition of another row (one's own where that has none)."""
 
     def __init__(self, source: PixelSource | CodeSource) -> None:
         self.source, self.weights, self.preview_prompts = source, source.weights, source.preview_prompts
 
     def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
         made = self.source.batch(rows, draw)
-        return made | ({"other": made["pooled"].roll(1, 0)} if "pooled" in made else {})
+        if "pooled" not in made:
+            return made
+        given, own = made["present"].any(1, keepdim=True), made["pooled"]
+        return made | {"other": torch.where(given.roll(1, 0), own.roll(1, 0), own)}
 
 
 def critic_of(config: GANConfig) -> Critic:

@@ -10,6 +10,7 @@ from PIL import Image, ImageChops
 
 import genctl
 from genctl.cli.main import execute
+from genctl.errors import UsageError
 from genctl.families.adversarial import project
 from genctl.media.codes import read_codes
 
@@ -70,6 +71,44 @@ def test_a_walk_that_closes_meets_its_first_frame_again(models: Path) -> None:
     assert pixels("open/9.png") == pixels("loop/0.png")
     assert execute([*command, "--loop", "-o", "walk.gif"]) == 0
     assert getattr(Image.open("walk.gif"), "n_frames", 1) > 1
+
+
+def test_the_ends_of_a_walk_are_the_pictures_of_its_seeds_and_prompts(models: Path) -> None:
+    """Noise of the layers included, which belongs to the seed as z does."""
+    model = genctl.load("tiny-gan")
+    for layer in model.family.net.synthesis.layers:
+        layer.strength.data.fill_(0.3)
+    walk = model.interpolate(seeds=[1, 2], frames=3, prompt="red")
+    assert [walk[0].tobytes(), walk[2].tobytes()] == [
+        one.tobytes() for one in model.draw(class_name="red", n=2, seed=1)
+    ]
+    walk = model.interpolate(prompts=["red", "green"], frames=3, seed=5)
+    drawn = [model.draw(class_name=name, seed=5)[0] for name in ("red", "green")]
+    assert [walk[0].tobytes(), walk[2].tobytes()] == [one.tobytes() for one in drawn]
+    assert walk[0].document["seed"] == 5
+    mixed = model.interpolate(seeds=[1, 2], frames=2, prompt="red", mix=3, direction=2)[0].document
+    assert (mixed["mix_from"], mixed["along"]) == (4, 2.0)
+
+
+def test_a_latent_gan_projects_after_it_has_drawn(models: Path) -> None:
+    """Its codec may be loaded first by drawing, which takes no gradients."""
+    draw_shape("square", "red", "plain").save("a.png")
+    model = genctl.load("tiny-latent-gan")
+    model.draw("cat", seed=1)
+    after = model.encode("a.png").values
+    assert torch.equal(after, genctl.load("tiny-latent-gan").encode("a.png").values)
+
+
+def test_what_python_refuses(models: Path) -> None:
+    model = genctl.load("tiny-gan")
+    for asked, said in (
+        ({"direction": 1, "space": "noise"}, "want ends"), ({"direction": 1, "along": 0.0}, "would stand still"),
+        ({"seeds": [1, 2], "seed": -1}, "seed -1"), ({"direction": 1, "loop": True}, "want ends"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=said):
+            model.interpolate(**asked)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="takes no text"):
+        genctl.load("tiny-vae").interpolate(prompts=["a", "b"])
 
 
 def test_a_walk_along_a_direction(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,9 @@ SMALL = GANConfig(
 
 def small(**changes: object) -> GAN:
     torch.manual_seed(0)
-    return GAN(replace(SMALL, **changes))  # type: ignore[arg-type]
+    model = GAN(replace(SMALL, **changes))  # type: ignore[arg-type]
+    model.prepare_training()
+    return model
 
 
 def some(count: int = 4) -> dict[str, Tensor]:
@@ -108,6 +110,7 @@ def test_classes_and_what_cannot_be_built(tmp_path: Path) -> None:
     config = GAN.fitted(replace(SMALL, condition="class"), pictures)
     torch.manual_seed(0)
     model = GAN(config)
+    model.prepare_training()
     assert "class" in model.can
     assert "text" not in model.can
     source = model.source(pictures, torch.device("cpu"))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from genctl.draws import Draw
-from genctl.families.adversarial.augment import CUT, SHIFT, adapted, augment, numbers, shifted
+from genctl.families.adversarial.augment import CUT, SHIFT, augment, change_of_share, numbers, shifted
 from genctl.families.adversarial.losses import OBJECTIVES, one_centred, zero_centred
 
 
@@ -97,6 +97,8 @@ def test_shifts_and_holes_are_of_the_sizes_that_they_say() -> None:
 
 
 def test_the_share_follows_how_well_the_critic_knows_its_pictures() -> None:
-    assert adapted(0.1, 0.9, 1000, images=10_000) == pytest.approx(0.2)
-    assert adapted(0.05, 0.1, 1000, images=10_000) == 0
-    assert adapted(0.95, 0.7, 1000, images=10_000) == 1
+    assert change_of_share(1.0, 1000, images=10_000) == pytest.approx(0.1)
+    assert change_of_share(0.6, 1000) == 0
+    assert change_of_share(0.2, 1000, images=10_000) == pytest.approx(-0.1)
+    parts = change_of_share(1.0, 300) + change_of_share(-1.0, 700)
+    assert parts == pytest.approx(change_of_share(-0.4, 1000))

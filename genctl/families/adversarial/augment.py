@@ -64,8 +64,8 @@ def with_hole(x: Tensor, draws: Tensor, does: Tensor) -> Tensor:
     return x * (~hole)[:, None]
 
 
-def adapted(share: float, sign: float, batch: int, target: float = 0.6, images: float = 500_000) -> float:
-    """The next share of an adaptive augmentation: up while the critic's mean sign on real pictures is above the target
-    (it knows them by heart), down while below; from 0 to 1 in so many images."""
-    step = batch / images * (1 if sign > target else -1)
-    return min(max(share + step, 0.0), 1.0)
+def change_of_share(sign: float, rows: int, target: float = 0.6, images: float = 500_000) -> float:
+    """By how much an adaptive augmentation's share changes after so many rows: up while the critic's mean sign is above
+    the target (it knows the pictures by heart), down while below; at a sign of 1 from 0 to 1 in so many images. ADA
+    takes equal steps up and down; a step in proportion is the same for a batch in one piece and in parts."""
+    return rows / images * (sign - target) / max(1 - target, 1e-3)

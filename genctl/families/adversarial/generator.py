@@ -29,7 +29,7 @@ class Generator(nn.Module):
             self.convolutions = DCGenerator(side, net.latent, condition, net.width, channels)
         if condition:
             self.empty_slot = nn.Parameter(torch.zeros(net.text_slots, net.text_width), requires_grad=False)
-            self.empty_pooled = nn.Parameter(torch.zeros(net.text_width))
+            self.empty_pooled = nn.Parameter(torch.randn(net.text_width) / net.text_width**0.5)  # as long as a text's
 
     def forward(self, z: Tensor, c: Tensor | None, noises: list[Tensor] | None = None) -> Tensor:
         if not self.styled:
@@ -67,7 +67,8 @@ class Generator(nn.Module):
         eigenvectors of A^T A, of the layers' matrices A one above the other (SeFa, arXiv:2007.06600). Signs are so that
         the largest entry is positive."""
         matrices = [layer.conv.style for layer in self.synthesis.layers]  # type: ignore[union-attr]
-        stacked = torch.cat([matrix.weight.detach().double() * matrix.scale for matrix in matrices])  # type: ignore
+        weights = [matrix.weight.detach().cpu().double() * matrix.scale for matrix in matrices]  # type: ignore
+        stacked = torch.cat(weights)
         vectors = torch.linalg.eigh(stacked.T @ stacked).eigenvectors.T.flip(0)
         largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
         return (vectors * largest.sign()).to(self.synthesis.first)

@@ -42,7 +42,8 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 def slope(opinions: Tensor, pictures: Tensor) -> Tensor:
-    """|d opinion / d picture|^2 [B], of opinions [B] or of the mean of several [B, M]; it has gradients itself."""
+    """|d opinion / d picture|^2 [B], of opinions [B] or of the mean of several [B, M]; it has gradients itself. Of a
+    critic that normalises by the batch: of all opinions together."""
     each = opinions.flatten(1).mean(1) if opinions.ndim > 1 else opinions
     (gradient,) = torch.autograd.grad(each.sum(), pictures, create_graph=True)
     return gradient.float().square().flatten(1).sum(1)

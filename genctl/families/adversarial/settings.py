@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from genctl import config
-from genctl.config import above, within
+from genctl.config import above, below, within
 from genctl.errors import UsageError
 from genctl.options import Options, Walked, option
 from genctl.seeds import MOST_SEED
@@ -24,7 +24,7 @@ FAR = 3.0  # standard deviations that a walk along a direction goes each way
 class GeneratorConfig:
     """Of the network that draws."""
 
-    kind: Literal["style", "dcgan"] = "style"
+    kind: Literal["style", "dcgan"] = "style"  # dcgan normalises by the batch (or its parts), so train.ema = 0 fits it
     latent: Annotated[int, within(1, 4096)] = 128  # numbers of z, and
     style: Annotated[int, within(1, 4096)] = 256  # of the style that is made of it
     depth: Annotated[int, within(1, 16)] = 2  # layers of the mapping
@@ -42,7 +42,7 @@ class CriticConfig:
     width: Annotated[int, within(1, 4096)] = 32
     most: Annotated[int, within(1, 8192)] = 256
     blocks: Annotated[int, within(1, 64)] = 1  # a resolution
-    statistics: bool = False  # of the batch, so that pictures which are all alike are seen to be
+    statistics: bool = False  # of the batch (or of its parts), so that pictures which are all alike are seen to be
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class LossConfig:
     every: Annotated[int, within(1, 64)] = 1  # steps a penalty, which then weighs as many times as much
     critic_rate: Annotated[float, above(0)] = 0.25  # learning rate of the critic, in units of the generator's
     burn_in: Annotated[float, within(0, 1)] = 0.2  # share of the run
-    beta2: Annotated[Span, within(0, 1)] = (0.9, 0.99)  # of Adam
+    beta2: Annotated[Span, below(1)] = (0.9, 0.99)  # of Adam, in the place of the second of train.betas
     augment: Annotated[Span, within(0, 1)] = (0.0, 0.3)  # share of the pictures that the critic sees disturbed
     adapt: Annotated[float, within(0, 1)] = 0.0  # sign statistic to which this share adapts instead (ADA: .6)
     mixing: Annotated[float, within(0, 1)] = 0.5  # share of pictures whose later layers take another style
@@ -122,7 +122,7 @@ class GANOptions(Options):
         None, "First layer in that style (default: the middle one).", panel="GAN", low=1, high=64
     )
     direction: int | None = option(
-        None, "Move the style along this latent direction, 1 being what changes pictures most.", panel="GAN",
+        None, "Move the style along this latent direction; 1 is what moves the layers' modulation most.", panel="GAN",
         low=1, high=4096, walked=Walked("along", -FAR, FAR),
     )  # fmt: skip
     along: float | None = option(

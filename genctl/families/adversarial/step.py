@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genctl.draws import Draw
-from genctl.families.adversarial.augment import adapted, augment, numbers
+from genctl.families.adversarial.augment import augment, change_of_share, numbers
 from genctl.families.adversarial.generator import Generator
 from genctl.families.adversarial.losses import OBJECTIVES, Objective, one_centred, zero_centred
 from genctl.families.adversarial.settings import GANConfig, LossConfig, between
@@ -36,7 +36,7 @@ def losses(players: Players, batch: Batch, draw: Draw, progress: float) -> Losse
     objective = OBJECTIVES[config.objective]
     c = condition(net, batch, config.condition_dropout, draw)
     asked = None if c is None else c.detach()  # the learned empty condition is the generator's
-    share = float(critic.share) if config.adapt else between(config.augment, config.burn_in, progress)
+    share = float(critic.share.clamp_(0, 1)) if config.adapt else between(config.augment, config.burn_in, progress)
     disturbance = numbers(draw)
 
     def seen(x: Tensor) -> Any:
@@ -64,8 +64,8 @@ def losses(players: Players, batch: Batch, draw: Draw, progress: float) -> Losse
     sign = (on_real - on_fake).detach().sign().mean()
     figures = {"sign": sign} | ({"penalty": penalty.detach()} if penalised else {})
     yield "critic", loss + weight * penalty, figures
-    if config.adapt:  # by so many rows: the parts of a batch add up
-        critic.share.fill_(adapted(float(critic.share), float(sign), len(real), config.adapt))
+    if config.adapt:  # linear in sign and rows, so that the parts of a batch add up
+        critic.share.add_(change_of_share(float(sign), len(real), config.adapt))
     made = drawn(net, c, draw, config.mixing)
     with frozen(critic):
         on_real = opinion(real.detach()).detach() if objective.paired else on_real.detach()
