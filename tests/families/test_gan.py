@@ -1,5 +1,6 @@
 """Adversarial networks: what a step moves, what a picture depends on, what truncation and noise do."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from genctl import files
 from genctl.data.pictures import DataConfig, load
 from genctl.draws import Draw
-from genctl.errors import UsageError
+from genctl.errors import DivergedError, UsageError
 from genctl.families.adversarial.losses import OBJECTIVES
 from genctl.families.adversarial.settings import (
     CriticConfig,
@@ -188,3 +189,16 @@ def test_a_score_tells_varied_pictures_from_equal_ones(tmp_path: Path) -> None:
     assert spread(torch.tensor([[0.0, 0], [3, 4]])) == pytest.approx(5)
     assert not warning(0.9)
     assert "little varied" in warning(0.4)
+
+
+def test_an_adversarys_loss_may_go_where_it_wants(tmp_path: Path) -> None:
+    """A generator's loss (-f) may drift far from its usual size, which would end a run of another family; numbers that
+    are not finite still do."""
+    pictures = load(shape_folder(tmp_path / "data", 1), Size(16, 16), DataConfig())
+    model, run = small(), Run(tmp_path / "run")
+    config = TrainConfig(steps=40, batch=4, warmup=1, early=0.0)
+    made = Trainer(model, model.source(pictures, torch.device("cpu")), None, run, config, seed=3)
+    for loss in (0.01, *range(50, 500, 10)):
+        made._watch({"loss": torch.tensor(float(loss)), "skipped": torch.tensor(0.0)})
+    with pytest.raises(DivergedError):
+        [made._watch({"loss": torch.tensor(math.nan), "skipped": torch.tensor(0.0)}) for _ in range(20)]

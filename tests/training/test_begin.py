@@ -303,6 +303,10 @@ def test_a_runs_end_is_judged(tmp_path: Path) -> None:
     assert "by heart" in judged([*level, {"step": 6000, "held_out_loss": 0.6}])
     assert "loss still falling" in judged([{"step": 100 * k, "loss": 5.0 / k} for k in range(1, 20)])
     assert "so few" in judged([{"step": k, "loss": 0.5} for k in range(1, 9)])
+    drawn = [{"step": 1000 * k, "loss": 3.0 / k, "held_out_frechet": 100.0 / k, "held_out_sign": 0.5} for k in (1, 2)]
+    assert "2,000 steps, distance of what it draws still falling (100 to 50): not done" in judged(drawn)
+    worse = judged([*drawn, {"step": 3000, "held_out_frechet": 90.0}])
+    assert worse == "3,000 steps, distance of what it draws rising (50 to 90); the model file is the best so far"
 
 
 def test_rows_of_damaged_metrics(tmp_path: Path) -> None:
