@@ -143,7 +143,7 @@ def pictures() -> dict[str, bytes]:
 
 
 def of_models(folder: Path, draw: random.Random, number: int) -> list[list[str]]:
-    name = ("tiny-vae", "tiny-ldm", "tiny-rf")[number % 3]
+    name = ("tiny-vae", "tiny-ldm", "tiny-rf", "tiny-gan")[number % 4]
     target = folder / "models" / "broken.safetensors"
     target.write_bytes(mutated((folder / "models" / f"{name}.safetensors").read_bytes(), draw))
     draws = ["sample", "-m", str(target), "--steps", "1", "--seed", "1", "-o", "x.png", "-f", "-q"]
@@ -151,6 +151,20 @@ def of_models(folder: Path, draw: random.Random, number: int) -> list[list[str]]
         "tiny-vae": ["encode", "a.png", "-m", str(target), "-o", "x.safetensors", "-f"],
         "tiny-ldm": [*draws, "-p", "cat"],
         "tiny-rf": [*draws, "--class", "red"],
+        "tiny-gan": [
+            "sample",
+            "-m",
+            str(target),
+            "--class",
+            "red",
+            "--mix",
+            "3",
+            "--direction",
+            "2",
+            "-o",
+            "y.png",
+            "-fq",
+        ],
     }
     return [["info", str(target)], ["models"], uses[name]]
 
