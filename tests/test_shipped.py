@@ -104,6 +104,19 @@ def test_a_picture_of_a_shipped_model_does_not_depend_on_its_batch(name: str) ->
             assert torch.equal(made[index : index + 1], alone)
 
 
+def test_the_shipped_dcgan_knows_its_classes() -> None:
+    """Of nine seeds each: trousers are higher than wide, sneakers wider than high; alone as in a batch."""
+    model = Model(load("dcgan", torch.device("cpu")), "dcgan")
+    shapes = {}
+    for name in ("trouser", "sneaker"):
+        drawn = model.draw(class_name=name, n=9, seed=1)
+        assert drawn[4].tobytes() == model.draw(class_name=name, seed=5)[0].tobytes()
+        boxes = [picture.convert("L").point(lambda level: 255 * (level > 100)).getbbox() for picture in drawn]
+        shapes[name] = [(right - left) / (bottom - top) for left, top, right, bottom in boxes]  # type: ignore[misc]
+    assert max(shapes["trouser"]) < 0.8
+    assert min(shapes["sneaker"]) > 1.3
+
+
 def test_a_picture_of_no_prompt_does_not_depend_on_the_prompts_beside_it() -> None:
     """A student is conditioned on its guidance scale, which is 1 where nothing is asked for."""
     student = Model(flow_named("ldm-fast"), "ldm-fast")
