@@ -8,7 +8,7 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,18 @@ class Plan:
         """A job a cell; what cells that differ in seed alone are asked for is checked once."""
         known: dict[Any, Job] = {}
         jobs = []
+        before: Cell = {}
         for cell in self.cells:
-            key: Any = tuple(item for item in cell.items() if item[0] != "seed")
-            try:
-                hash(key)
-            except TypeError:  # a JSON line's list
-                key = repr(key)
-            job = known[key] if key in known else known.setdefault(key, job_of(cell, documents))
-            jobs.append(replace(job, seed=cell["seed"]))
+            rest = {name: value for name, value in cell.items() if name != "seed"}
+            if rest != before:  # else as the one before: most of many do
+                key: Any = tuple(rest.items())
+                try:
+                    hash(key)
+                except TypeError:  # a JSON line's list
+                    key = repr(key)
+                job = known[key] if key in known else known.setdefault(key, job_of(cell, documents))
+                before = rest
+            jobs.append(Job(job.model, cell["seed"], job.asked, job.options, job.document))
         return jobs
 
 

@@ -99,7 +99,12 @@ class Session:
 
                 start = read_start(asked)
                 shapes[id(asked)] = start[0].size if start else None
-        return [size_of(job, shapes[id(job.asked)]) for job in jobs]
+        found: dict[tuple[int, int, int], Size] = {}
+        for job in jobs:
+            key = (id(job.asked), id(job.options), id(job.document))
+            if key not in found:
+                found[key] = size_of(job, shapes[id(job.asked)])
+        return [found[id(job.asked), id(job.options), id(job.document)] for job in jobs]
 
     def _results(self, jobs: list[Job], sizes: list[Size], swept: list[str]) -> list[names.Result]:
         """What file names can be made of. Jobs that share their settings share their fields."""
