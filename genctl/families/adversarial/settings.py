@@ -54,7 +54,7 @@ class LossConfig:
     on_real: bool = True  # R1
     on_fake: bool = True  # R2
     every: Annotated[int, within(1, 64)] = 1  # steps a penalty, which then weighs as many times as much
-    critic_rate: Annotated[float, above(0)] = 0.25  # learning rate of the critic, in units of the generator's
+    critic_rate: Annotated[float, above(0)] = 0.05  # of the generator's rate: a style generator's weights are scaled
     burn_in: Annotated[float, within(0, 1)] = 0.2  # share of the run
     beta2: Annotated[Span, below(1)] = (0.9, 0.99)  # of Adam, in the place of the second of train.betas
     augment: Annotated[Span, within(0, 1)] = (0.0, 0.3)  # share of the pictures that the critic sees disturbed
