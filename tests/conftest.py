@@ -32,17 +32,21 @@ def whole_sheets() -> None:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small models with random weights, tiny-vae, tiny-ldm, tiny-rf and tiny-gan (classes red and green) and
-    tiny-latent-gan, that commands can name through GENCTL_MODELS."""
+    """Small models with random weights, tiny-vae, tiny-ldm, tiny-rf and tiny-gan (classes red and green),
+    tiny-latent-gan, tiny-vq, tiny-vq-grids, tiny-ar (masked), tiny-raster (classes) and tiny-scale, that commands can name through GENCTL_MODELS."""
     import torch
 
     from genctl.families.adversarial.settings import CriticConfig, GANConfig, GeneratorConfig
+    from genctl.families.ar import AR, ARConfig
+    from genctl.families.codec import ConvConfig
     from genctl.families.gan import GAN
     from genctl.families.ldm import LDM, LDMConfig
     from genctl.families.rf import RF, RFConfig
     from genctl.families.saved import kept, save
     from genctl.families.vae import VAE, NetConfig, VAEConfig
+    from genctl.families.vq import VQ, QuantiserConfig, VQConfig
     from genctl.nets.dit import DiTConfig
+    from genctl.nets.gpt import GPTConfig
     from genctl.nets.unet import UNetConfig
 
     folder = tmp_path_factory.mktemp("models")
@@ -60,6 +64,25 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for parameter in [*trained, *latent.net.parameters()]:
             parameter.add_(0.05 * torch.randn_like(parameter))
+    vq = VQ(VQConfig(32, ConvConfig((8, 8), (1, 1), (1, 1)), QuantiserConfig(levels=(4, 3))))
+    grids = QuantiserConfig("vq", codes=16, width=4, sides=(1, 2, 8))
+    vq_grids = VQ(VQConfig(32, ConvConfig((8, 8), (1, 1), (1, 1)), grids))
+    net = GPTConfig(width=32, depth=2, heads=2, text_slots=8)
+    of = {"codes": 12, "factor": 4, "width": 2, "sides": (), "architecture": net}
+    tokens = {
+        "tiny-ar": AR(ARConfig(32, codec="tiny-vq", **of)),
+        "tiny-raster": AR(ARConfig(32, "class", ("green", "red"), codec="tiny-vq", order="raster", **of)),
+        "tiny-scale": AR(
+            ARConfig(
+                32, "none", codec="tiny-vq-grids", order="scale", **of | {"codes": 16, "width": 4, "sides": grids.sides}
+            )
+        ),
+    }
+    with torch.no_grad():
+        for parameter in [
+            p for model in (vq, vq_grids, *(one.net for one in tokens.values())) for p in model.parameters()
+        ]:
+            parameter.add_(0.1 * torch.randn_like(parameter))
     before = os.environ.get("GENCTL_MODELS")
     os.environ["GENCTL_MODELS"] = str(folder)
     save(vae, folder / "tiny-vae.safetensors", kept(vae, vae.state_dict()), {})
@@ -68,6 +91,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(rf, folder / "tiny-rf.safetensors", rf.state_dict(), {})
     save(gan, folder / "tiny-gan.safetensors", kept(gan, gan.state_dict()), {})
     save(latent, folder / "tiny-latent-gan.safetensors", kept(latent, latent.state_dict()), {})
+    for name, codec in (("tiny-vq", vq), ("tiny-vq-grids", vq_grids)):
+        save(codec, folder / f"{name}.safetensors", kept(codec, codec.state_dict()), {})
+    for name, model in tokens.items():
+        model.codec()
+        if "text" in model.can:
+            model.text()
+        save(model, folder / f"{name}.safetensors", model.state_dict(), {})
     if before is None:
         del os.environ["GENCTL_MODELS"]
     return folder

@@ -12,7 +12,7 @@ run. Real pictures under another's condition count as fakes too (arXiv:1605.0539
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -57,8 +57,6 @@ class GAN(Coded):
         super().__init__(config)
         if config.pixels.width != config.pixels.height:
             raise UsageError(f"model.pixels is {config.pixels}; a gan draws squares")
-        if config.codec and config.critic.kind == "borrowed":
-            raise UsageError("model.critic.kind = borrowed sees pictures, not codes; take residual, or no model.codec")
         if config.codec and config.generator.kind == "dcgan":
             raise UsageError("model.generator.kind = dcgan draws pictures, not codes; take style, or no model.codec")
         if config.codec and (config.channels is None or config.factor is None):
@@ -98,7 +96,7 @@ class GAN(Coded):
 
     def prepare_training(self) -> None:
         """With a critic, which only training needs."""
-        self.critic = critic_of(self.config).to(self.device)
+        self.critic = critic_of(self.config, self.rendered if self.config.codec else None).to(self.device)
 
     def phases(self) -> dict[str, nn.Module]:
         return {"model": self.net, "critic": self.critic}
@@ -247,10 +245,10 @@ class Mismatched:
         return made | {"other": torch.where(given.roll(1, 0), own.roll(1, 0), own)}
 
 
-def critic_of(config: GANConfig) -> Critic:
+def critic_of(config: GANConfig, rendered: Callable[[Tensor], Tensor] | None) -> Critic:
     critic, condition, (channels, side) = config.critic, config.condition_width, config.shape
     if critic.kind == "borrowed":
-        return BorrowedCritic(condition, lpips)
+        return BorrowedCritic(condition, lpips, rendered)
     if critic.kind == "dcgan":
         return DCCritic(side, condition, critic.width, channels)
     return ResidualCritic(side, condition, critic.width, critic.most, critic.blocks, channels, critic.statistics)

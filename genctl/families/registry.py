@@ -25,9 +25,11 @@ class Row:
 FLOW = "genctl.families.flow.options:FlowOptions"
 REGISTRY: dict[str, Row] = {
     "vae": Row("genctl.families.vae:VAE"),
+    "vq": Row("genctl.families.vq:VQ"),
     "ldm": Row("genctl.families.ldm:LDM", FLOW),
     "rf": Row("genctl.families.rf:RF", FLOW, own_size=True),
     "gan": Row("genctl.families.gan:GAN", "genctl.families.adversarial.settings:GANOptions", own_size=True),
+    "ar": Row("genctl.families.ar:AR", "genctl.families.tokens.settings:TokenOptions", own_size=True),
     "optimal": Row("genctl.families.optimal:Optimal", FLOW, trainable=False, own_size=True),
 }
 SPACES = ("code", "noise")  # where pictures can be taken to: see Family.spaces

@@ -10,9 +10,9 @@ from genctl.data import cache
 from genctl.data.pictures import Pictures, PictureSource, augment, onto
 from genctl.draws import Draw, address
 from genctl.families.base import Watch
+from genctl.families.codec import Codec
 from genctl.families.conditions.captions import Described
 from genctl.families.conditions.conditional import Conditional
-from genctl.families.vae import VAE
 
 CHUNK = 64  # pictures that a codec encodes at once
 VIEWS = 4  # of a picture that is mirrored or shifted, where nobody says how many
@@ -31,11 +31,11 @@ class PixelSource:
 
 
 class CodeSource:
-    """Batches of codes x [B, d, h, w] and their conditions. Codes lie in the cache under a key of content and weights,
-    and on the training device while training runs. Where pictures are mirrored or shifted, so many `views` of each are
-    encoded, of which a batch has one."""
+    """Batches of codes x [B, d, h, w], or of tokens [B, ...], and their conditions. Codes lie in the cache under a key
+    of content and weights, and on the training device while training runs. Where pictures are mirrored or shifted, so
+    many `views` of each are encoded, of which a batch has one."""
 
-    def __init__(self, model: Conditional, codec: VAE, pictures: Pictures, device: torch.device) -> None:
+    def __init__(self, model: Conditional, codec: Codec, pictures: Pictures, device: torch.device) -> None:
         self.weights, config = pictures.weights, pictures.config
         self.views = (config.views or VIEWS) if config.varies else 1
         varied = [self.views, config.flip, config.jitter, pictures.flips.tolist()] if config.varies else []
@@ -50,13 +50,14 @@ class CodeSource:
         places = rows
         if self.views > 1:
             places = rows + len(self.weights) * (draw.uniform() * self.views).long()
-        return {"x": self.codes[onto(places, self.codes.device)].float()} | self.described.batch(rows, draw)
+        x = self.codes[onto(places, self.codes.device)]
+        return {"x": x.float() if x.is_floating_point() else x} | self.described.batch(rows, draw)
 
 
 def encoded(
-    codec: VAE, pictures: Pictures, views: int = 1, watch: Watch = lambda stage, done, of: None
+    codec: Codec, pictures: Pictures, views: int = 1, watch: Watch = lambda stage, done, of: None
 ) -> Tensor:  # fmt: skip
-    """The codes [views N, d, h, w] float16 of all pictures: as they are, then each of their further views."""
+    """The codes [views N, ...] of all pictures, numbers as float16: as they are, then each of their further views."""
     chunks: list[Tensor] = []
     count = len(pictures)
     for view in range(views):
@@ -67,5 +68,6 @@ def encoded(
             if view:
                 draw = Draw(address("view", view), count).part(start, stop)
                 pixels = augment(pixels, pictures.config, draw, pictures.flips[start:stop])
-            chunks.append(codec.encoded(pixels.float() / 127.5 - 1).half().cpu())
+            made = codec.encoded(pixels.float() / 127.5 - 1).cpu()
+            chunks.append(made.half() if made.is_floating_point() else made)
     return torch.cat(chunks)

@@ -171,13 +171,17 @@ class Head(nn.Module):
 
 
 class BorrowedCritic(Critic):
-    """Pictures [B, 3, S, S] in about [-1, 1] -> opinions [B, M] by what LPIPS's AlexNet sees at three scales."""
+    """Pictures [B, 3, S, S] in about [-1, 1], or what `rendered` makes such pictures of -> opinions [B, M] by what
+    LPIPS's AlexNet sees at three scales."""
 
     FROM = (0, 1, 4)  # layers of the eyes, fine to coarse
 
-    def __init__(self, condition: int, load: Callable[[], LPIPS]) -> None:
+    def __init__(
+        self, condition: int, load: Callable[[], LPIPS], rendered: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         super().__init__()
-        self.load, self.eyes = load, list[LPIPS]()  # filled at first use; a list: not saved with the critic
+        self.load, self.rendered = load, rendered
+        self.eyes = list[LPIPS]()  # filled at first use; a list: not saved with the critic
         generator = torch.Generator().manual_seed(0)
         widths = [MIXED * 2**level for level in range(len(self.FROM))]
         for level, (layer, width) in enumerate(zip(self.FROM, widths, strict=True)):
@@ -190,6 +194,7 @@ class BorrowedCritic(Critic):
         """Features [B, C, h, w] of each scale, as its head has them."""
         if not self.eyes:
             self.eyes.append(self.load().to(pictures.device))
+        pictures = pictures if self.rendered is None else self.rendered(pictures)
         seen = self.eyes[0].features(pictures.float())
         mixed: list[Tensor] = []
         coarser: Tensor | None = None

@@ -118,15 +118,20 @@ def rotary(
 
     depth must be even; the rotated pairs are (i, i + depth / 2).
     """
-    pairs = depth // 2 // len(shape)
-    frequencies = 100.0 ** (-torch.arange(pairs, device=device) / pairs)
     places = [torch.arange(size, device=device) for size in shape]
     if step > 1:
         places[-2:] = [step * place + (step - 1) / 2 for place in places[-2:]]
     if trained is not None and trained != shape:
         places = [place * (known / size) for place, known, size in zip(places, trained, shape, strict=True)]
     axes = torch.meshgrid(*places, indexing="ij")
-    angles = torch.cat([axis.flatten()[:, None] * frequencies for axis in axes], -1)  # [N, depth / 2]
+    return turns([axis.flatten() for axis in axes], depth)
+
+
+def turns(axes: list[Tensor], depth: int) -> Tensor:
+    """RoPE's cosines and sines [2, N, depth] of N places, one [N] an axis."""
+    pairs = depth // 2 // len(axes)
+    frequencies = 100.0 ** (-torch.arange(pairs, device=axes[0].device) / pairs)
+    angles = torch.cat([axis[:, None] * frequencies for axis in axes], -1)  # [N, depth / 2]
     spare = depth // 2 - angles.shape[-1]
     angles = F.pad(angles, (0, spare)) if spare else angles
     angles = torch.cat([angles, angles], -1)  # [N, depth]

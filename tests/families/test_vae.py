@@ -123,7 +123,7 @@ def test_a_large_picture_is_worked_on_by_parts(monkeypatch: pytest.MonkeyPatch) 
 
         monkeypatch.setattr(model.encoder, "forward", watched)
         assert torch.allclose(model.encode(picture), whole, atol=2e-5)
-        assert largest <= 128 + 2 * 8 * model.config.sight
+        assert largest <= 128 + 2 * 8 * model.config.net.sight
         assert torch.allclose(model.decode(whole), back, atol=2e-5)
         monkeypatch.undo()
 
@@ -141,14 +141,14 @@ def test_the_margin_of_a_part_is_what_the_networks_see() -> None:
         assert picture.grad is not None
         rows = torch.nonzero(picture.grad.abs().sum((0, 1, 3))).flatten()
         middle = cells // 2 * factor
-        assert rows.min() >= middle - factor * model.config.sight
-        assert rows.max() < middle + factor * (model.config.sight + 1)
+        assert rows.min() >= middle - factor * model.config.net.sight
+        assert rows.max() < middle + factor * (model.config.net.sight + 1)
         code = torch.randn(1, 2, cells, cells, requires_grad=True)
         model.decoder(code)[..., middle, middle].sum().backward()
         assert code.grad is not None
         rows = torch.nonzero(code.grad.abs().sum((0, 1, 3))).flatten()
-        assert rows.min() >= cells // 2 - model.config.sight
-        assert rows.max() <= cells // 2 + model.config.sight
+        assert rows.min() >= cells // 2 - model.config.net.sight
+        assert rows.max() <= cells // 2 + model.config.net.sight
 
 
 def test_a_picture_too_large_is_refused_before_it_is_worked_on() -> None:

@@ -47,7 +47,8 @@ def losses(players: Players, batch: Batch, draw: Draw, progress: float) -> Losse
 
     with torch.no_grad():
         fake = drawn(net, c, draw, config.mixing)
-    penalised = int(torch.randint(config.every, (), generator=draw.step("penalty"))) == 0
+    weight = config.every * between(config.penalty, config.burn_in, progress)
+    penalised = weight > 0 and int(torch.randint(config.every, (), generator=draw.step("penalty"))) == 0
     real, fake = (x.detach().requires_grad_(penalised) for x in (batch["x"], fake))
     sight = seen(real)
     on_real, on_fake = critic.judge(sight, asked).float(), opinion(fake)
@@ -60,7 +61,6 @@ def losses(players: Players, batch: Batch, draw: Draw, progress: float) -> Losse
         penalty = one_centred(opinion, real, fake, draw.uniform()).mean()
     elif penalised:
         penalty = penalty + sum(slopes(config, (on_real, real), (on_fake, fake)))
-    weight = config.every * between(config.penalty, config.burn_in, progress)
     sign = (on_real - on_fake).detach().sign().mean()
     figures = {"sign": sign} | ({"penalty": penalty.detach()} if penalised else {})
     yield "critic", loss + weight * penalty, figures

@@ -1,0 +1,147 @@
+"""Quantisers against the slow obvious version, and that their codes are used."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from genctl.draws import Draw
+from genctl.nets.quantise import FSQ, LONG, Binary, Codebook, Residual, closest, entropy, perplexity, shrunk
+
+
+def features(seed: int = 0, width: int = 4, batch: int = 6, side: int = 8, spread: float = 1.5) -> Tensor:
+    return spread * torch.randn(batch, width, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("levels", [(3, 5), (8, 5, 5, 5), (4, 2), (7,)])
+def test_every_fsq_code_is_its_vectors_code_and_all_are_on_the_grid(levels: tuple[int, ...]) -> None:
+    quantiser = FSQ(levels)
+    index = torch.arange(math.prod(levels))
+    vectors = quantiser.vectors(index)
+    assert torch.equal(quantiser.nearest(vectors), index)
+    wanted = [[(digit - level // 2) / (level // 2) for digit in range(level)] for level in levels]
+    assert torch.allclose(vectors, torch.tensor([*itertools.product(*wanted)]))
+
+
+@pytest.mark.parametrize("levels", [(3, 5, 4, 2), (8, 8, 6, 5)])
+def test_fsq_reaches_its_ends_and_rounds_to_the_nearest(levels: tuple[int, ...]) -> None:
+    quantiser = FSQ(levels)
+    far = torch.full((1, 4, 1, 1), 20.0)
+    assert int(quantiser(far).tokens) == math.prod(levels) - 1
+    assert int(quantiser(-far).tokens) == 0
+    projected = quantiser.project(features().movedim(1, -1))
+    every = quantiser.vectors(torch.arange(quantiser.codes))
+    assert torch.equal(
+        quantiser.nearest(projected), torch.cdist(projected.flatten(0, -2), every).argmin(-1).view(6, 8, 8)
+    )
+
+
+def test_binary_codes_are_the_bits_of_the_signs() -> None:
+    quantiser = Binary(4)
+    made = quantiser(features())
+    bits = (features() > 0).int()
+    wanted = 8 * bits[:, 0] + 4 * bits[:, 1] + 2 * bits[:, 2] + bits[:, 3]
+    assert torch.equal(made.tokens, wanted.flatten(1))
+    assert torch.equal(made.features, 2.0 * bits - 1)
+    assert torch.equal(
+        quantiser.vectors(torch.arange(16)).unique(dim=0), quantiser.vectors(torch.arange(16)).unique(dim=0)
+    )
+    assert torch.equal(quantiser.nearest(quantiser.vectors(torch.arange(16))), torch.arange(16))
+
+
+def test_the_entropy_terms_fall_as_signs_are_sure_and_even() -> None:
+    quantiser, sure = Binary(4), features(batch=64).sign()
+    unsure, uneven = 0.01 * sure, sure.abs()
+    losses = [float(quantiser(x + 1e-4 * features(1, batch=64)).loss) for x in (sure, uneven)]
+    assert losses[0] < losses[1] - 0.03
+    assert float(entropy(torch.tensor(0.5))) == pytest.approx(math.log(2))
+    assert float(quantiser(unsure).loss) == pytest.approx(losses[0], abs=1e-3)  # a unit vector's length says nothing
+
+
+def test_a_gradient_passes_the_rounding() -> None:
+    for quantiser in (FSQ((5, 5, 5, 5)), Codebook(16, 4), Binary(4)):
+        x = features().requires_grad_()
+        weight = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
+        (quantiser(x).features * weight).sum().backward()
+        smooth = features().requires_grad_()
+        (quantiser.project(smooth.movedim(1, -1)).movedim(-1, 1) * weight).sum().backward()
+        assert x.grad is not None
+        assert torch.allclose(x.grad, smooth.grad)
+
+
+def test_the_codebook_takes_the_nearest_and_its_loss_pulls_both_ways() -> None:
+    quantiser = Codebook(32, 4)
+    x = features().requires_grad_()
+    made = quantiser(x)
+    unit = torch.nn.functional.normalize(x.detach().movedim(1, -1), dim=-1).reshape(-1, 4)
+    book = torch.nn.functional.normalize(quantiser.book.detach(), dim=-1)
+    assert torch.equal(made.tokens.flatten(), torch.cdist(unit, book).argmin(-1))
+    made.loss.backward()
+    assert x.grad is not None
+    assert quantiser.book.grad is not None
+    assert x.grad.abs().sum() > 0
+    assert quantiser.book.grad.abs().sum() > 0
+    before, after = made.loss, quantiser(x.detach() - 50 * x.grad).loss
+    assert after < before
+
+
+def test_a_codebook_begins_by_k_means_and_revives_what_nobody_chooses() -> None:
+    torch.manual_seed(0)
+    centres = 4 * torch.nn.functional.normalize(torch.randn(8, 4), dim=-1)
+    x = (centres[torch.arange(512) % 8] + 0.05 * torch.randn(512, 4)).T.reshape(1, 4, 16, 32)
+    quantiser = Codebook(8, 4)
+    first = quantiser(x, Draw(0, 1))
+    assert bool(quantiser.begun)
+    assert float(quantiser.used()) == 1.0
+    assert (
+        float((first.features - 2 * torch.nn.functional.normalize(x, dim=1)).square().mean()) < 0.1
+    )  # .5 with a book at random
+    with torch.no_grad():
+        quantiser.book[3] = torch.tensor([9.0, 9.0, 9.0, -9.0])  # far from all that is seen
+        quantiser.since[3] = LONG
+    assert float(quantiser.used()) == 0.875
+    quantiser(x, Draw(1, 1))
+    unit = 2 * torch.nn.functional.normalize(x, dim=1)[0].flatten(1).T
+    assert float(torch.cdist(quantiser.book[[3]], unit).min()) < 1e-4
+    assert float(quantiser.used()) == 1.0
+
+
+def test_codes_count_as_unused_after_a_while() -> None:
+    quantiser = Codebook(4, 4)
+    quantiser.begun.fill_(1)
+    for step in range(LONG + 1):
+        quantiser.seen(torch.tensor([0, 1] if step == 0 else [0]))
+    assert quantiser.since.tolist() == [0.0, float(LONG), float(LONG), float(LONG)]
+
+
+def test_residual_grids_are_what_the_coarser_ones_leave_over() -> None:
+    torch.manual_seed(0)
+    quantiser = Residual(16, 4, (1, 2, 8))
+    x = features()
+    made = quantiser(x)
+    total = torch.zeros_like(x)
+    tokens = []
+    for level, side in enumerate((1, 2, 8)):
+        index = closest(shrunk(x - total, side).movedim(1, -1), quantiser.base.book)
+        tokens.append(index.flatten(1))
+        total = total + quantiser.grown(index, level)
+    assert torch.equal(made.tokens, torch.cat(tokens, 1))
+    assert made.tokens.shape == (6, 1 + 4 + 64)
+    assert torch.allclose(made.features, total, atol=1e-6)
+    assert torch.allclose(quantiser.features(made.tokens), total, atol=1e-6)
+    two = quantiser.features(made.tokens, 2)
+    assert torch.allclose(two + quantiser.grown(index, 2), total, atol=1e-6)
+    assert torch.equal(quantiser.index(x), made.tokens)
+
+
+def test_areas_are_means() -> None:
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    assert shrunk(x, 2).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    assert shrunk(x, 4) is x
+
+
+def test_perplexity_counts_codes_in_even_use() -> None:
+    assert float(perplexity(torch.tensor([0, 1, 2, 3]), 16)) == pytest.approx(4)
+    assert float(perplexity(torch.zeros(4, dtype=torch.long), 16)) == pytest.approx(1)
