@@ -32,8 +32,9 @@ def whole_sheets() -> None:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small models with random weights, tiny-vae, tiny-ldm, tiny-rf and tiny-gan (classes red and green),
-    tiny-latent-gan, tiny-vq, tiny-vq-grids, tiny-ar (masked), tiny-raster (classes) and tiny-scale, that commands can name through GENCTL_MODELS."""
+    """Small models with random weights: tiny-vae, tiny-ldm, tiny-rf and tiny-gan (classes red and green),
+    tiny-latent-gan, tiny-vq, tiny-vq-grids, tiny-ar (masked), tiny-raster (classes red and green) and tiny-scale, that
+    commands can name through GENCTL_MODELS."""
     import torch
 
     from genctl.families.adversarial.settings import CriticConfig, GANConfig, GeneratorConfig

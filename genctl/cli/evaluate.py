@@ -28,7 +28,7 @@ def evaluate(
         typer.Option("--distance", help="Frechet and kernel distance to real pictures (default without text)."),
     ] = False,
     memorised: Annotated[bool, typer.Option("--memorised", help="How many samples are near copies.")] = False,
-    bpd: Annotated[bool, typer.Option("--bpd", help="Bits a dimension of at most 64 held-out pictures (rf).")] = False,
+    bpd: Annotated[bool, typer.Option("--bpd", help="Bits of at most 64 held-out pictures (rf, ar).")] = False,
     most: Annotated[int, typer.Option("--most", help="At most so many pictures of each kind.", min=1)] = 400,
     device: shared.Device = "auto",
     trust: shared.Trust = False,

@@ -155,7 +155,7 @@ class AR(Coded):
     @torch.no_grad()
     def validation_loss(self, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         tokens = batch["x"].flatten(1).long()
-        nats, right = self.answer(self.order.training(self.net, tokens, self.features, draw, 1.0), batch)
+        nats, right = self.answer(self.order.judging(self.net, tokens, self.features, draw), batch)
         return {"loss": nats.mean(), "right": right}
 
     @torch.no_grad()
@@ -166,7 +166,7 @@ class AR(Coded):
         total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
         known = torch.zeros(tokens.shape[1], dtype=torch.bool, device=tokens.device)
         if self.order.cached:
-            lesson = self.order.training(self.net, tokens, self.features, Draw(0, len(tokens), self.device), 1.0)
+            lesson = self.order.judging(self.net, tokens, self.features, Draw(0, len(tokens), self.device))
             logits = self.net(*lesson.elements, *conditions).double()
             return -logits.log_softmax(-1).gather(-1, lesson.wanted[..., None])[..., 0].sum(1)
         for part in self.order.passes(passes, ~known.cpu()):
@@ -238,8 +238,6 @@ class AR(Coded):
             redrawn = torch.ones(self.order.count, dtype=torch.bool)
         else:
             redrawn = F.max_pool2d((edit.mask > 0).float()[None], self.config.factor or 1).flatten().bool().cpu()
-        if not redrawn.any():
-            raise UsageError("--mask: nothing of it is white, so nothing is redrawn")
         drawn = torch.cat(self.order.passes(self.order.count, redrawn))
         drawn = drawn[redrawn[drawn]]
         redrawn[drawn[: len(drawn) - max(1, round(edit.strength * len(drawn)))]] = False

@@ -98,8 +98,8 @@ class VQ(Codec):
         if used >= IDLE or not self.config.loss.train_encoder:
             return []
         return [
-            f"{used:.0%} of the codes are in use: take fewer of them (--set model.quantiser.codes, levels or width), or "
-            "more pictures"
+            f"{used:.0%} of the codes are in use: take fewer of them (--set model.quantiser.codes, levels or width) "
+            "or more pictures"
         ]
 
     def codes_of(self, features: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""Bits a dimension of held-out pictures under a flow in pixel space: exact by its ODE, and the variational bound."""
+"""Bits of held-out pictures: a dimension under a flow in pixel space, exact by its ODE, and the variational bound; a
+token under a model over tokens."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from genctl.diffusion.likelihood import Predict, bits_per_dimension, bound_parts
 from genctl.diffusion.target import solve
 from genctl.draws import generator
 from genctl.errors import UsageError
+from genctl.families.ar import AR
 from genctl.families.base import Family
 from genctl.families.conditions.captions import prompt_of
 from genctl.families.flow.flow import Flow
@@ -22,6 +24,7 @@ from genctl.families.flow.sample import noisiest
 from genctl.media.pictures import to_image
 from genctl.media.write import encode_picture
 from genctl.metrics import readings
+from genctl.nets.lpips import psnr
 
 LEAST_SNR, MOST_SNR = -13.0, 13.0  # of the path that is integrated; beyond, a pixel's step of 2/256 is above the noise
 LEVELS = 4  # ranges of log-SNR by which the bound is given
@@ -40,10 +43,13 @@ def bits(
     the variational one at the same draws, and its share by ranges of log-SNR. Raises UsageError for a latent model: the
     density of codes says nothing of the pictures'.
     """
-    model = with_density(model)
+    known = with_density(model)
     held = pictures.split(True)
     chosen = held if len(held) else pictures
     rows = torch.randperm(len(chosen), generator=generator("bits"))[:most].tolist()
+    if isinstance(known, AR):
+        return {"held_out": len(held) > 0} | token_bits(known, chosen, rows, report)
+    model = known
     nats, bounds, by_level = [], [], []
     for done, row in enumerate(rows):
         prompt = prompt_of(model, chosen.entries[row])
@@ -66,10 +72,34 @@ def bits(
     }  # fmt: skip
 
 
-def with_density(model: Family) -> Flow:
-    """The model, as a flow in pixel space that follows an ODE. Raises UsageError for any other."""
+def token_bits(model: AR, pictures: Pictures, rows: list[int], report: Report) -> dict[str, Any]:
+    """Of the tokens of these pictures, exactly, under each one's own condition: a model's likelihood by the passes that
+    it draws in. A pixel's bits are those of the tokens that stand for it, which are not the picture: `psnr` says how
+    near they lead back."""
+    nats, back = [], []
+    for done, row in enumerate(rows):
+        picture = (pictures.pixels[[row]].float() / 127.5 - 1).to(model.device)
+        tokens = model.codec().encode(picture).flatten(1).long()
+        nats.append(model.nats(tokens, model.conditions([prompt_of(model, pictures.entries[row])])))
+        back.append(psnr(model.decoded(tokens), picture))
+        report(done + 1, len(rows))
+    count, codes = model.order.count, model.net.codes
+    total = float(torch.cat(nats).mean()) / math.log(2)
+    return {
+        "reading": readings.token_bits(total / count, math.log2(codes)),
+        "count": len(rows), "tokens": count, "codes": codes, "psnr": round(float(torch.cat(back).mean()), 2),
+        "bits_a_token": round(total / count, 4), "nats_a_token": round(total / count * math.log(2), 4),
+        "bits_a_pixel": round(total / model.pixels.area, 5),
+    }  # fmt: skip
+
+
+def with_density(model: Family) -> Flow | AR:
+    """The model, as one over tokens or a flow in pixel space that follows an ODE. Raises UsageError for any other."""
+    if isinstance(model, AR):
+        return model
     if not isinstance(model, Flow) or model.shape != (3, *model.pixels.high) or not hasattr(model, "net"):
-        raise UsageError(f"--bpd: a {model.name} model gives pictures no density; flows in pixel space do (rf)")
+        able = "flows in pixel space (rf) and models over tokens (ar) do"
+        raise UsageError(f"--bpd: a {model.name} model gives pictures no density; {able}")
     if model.distilled:
         raise UsageError("--bpd: a student follows no ODE; its teacher does")
     return model

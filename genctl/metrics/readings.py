@@ -52,6 +52,12 @@ def bits(ode: float, png: float) -> str:
     return f"{word}: 8 bits a number are uniform noise, a PNG of these pictures takes {png:.2f}; lower is better"
 
 
+def token_bits(bits: float, most: float) -> str:
+    """Of bits a token, beside those of tokens that are all as likely."""
+    said = f"{most:.2f} bits a token are pure chance, which this is {bits / most:.0%} of; lower is better"
+    return f"{'good' if bits < 0.5 * most else 'fair' if bits < 0.75 * most else 'poor'}: {said}"
+
+
 def _word(value: float, good: float, fair: float) -> str:
     """`value` is better the lower it is."""
     return WORDS[(value > good) + (value > fair)]

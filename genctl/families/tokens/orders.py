@@ -74,6 +74,10 @@ class Order:
     def training(self, net: GPT, tokens: Tensor, features: Features, draw: Draw, progress: float) -> Lesson:
         raise NotImplementedError
 
+    def judging(self, net: GPT, tokens: Tensor, features: Features, draw: Draw) -> Lesson:
+        """As in training, but in the order that draws and with nothing dropped."""
+        return self.training(net, tokens, features, draw, 1.0)
+
 
 class Raster(Order):
     """Row by row. `random_order`: see LossConfig."""
@@ -95,15 +99,23 @@ class Raster(Order):
         return Elements(given, part[None], torch.zeros(1, dtype=torch.long, device=part.device))
 
     def training(self, net: GPT, tokens: Tensor, features: Features, draw: Draw, progress: float) -> Lesson:
-        batch, device = len(tokens), tokens.device
-        at = torch.arange(self.count, device=device).expand(batch, -1)
+        at = self._rows(tokens)
         shuffled, any_order = draw.uniform(self.count).argsort(1), draw.uniform(1)
         at = torch.where(any_order < self.share(progress), shuffled, at)
+        return self._lesson(net, tokens, at, draw.uniform(self.count - 1) >= self.dropout)
+
+    def judging(self, net: GPT, tokens: Tensor, features: Features, draw: Draw) -> Lesson:
+        return self._lesson(net, tokens, self._rows(tokens), torch.ones_like(tokens[:, 1:], dtype=torch.bool))
+
+    def _rows(self, tokens: Tensor) -> Tensor:
+        return torch.arange(self.count, device=tokens.device).expand(len(tokens), -1)
+
+    def _lesson(self, net: GPT, tokens: Tensor, at: Tensor, kept: Tensor) -> Lesson:
+        """Places `at` [B, N] in turn, of each but the last whether its token is `kept` [B, N - 1] for the next one."""
         wanted = tokens.gather(1, at)
-        kept = draw.uniform(self.count - 1) >= self.dropout
         before = net.token_known(torch.where(kept, wanted[:, :-1], net.codes), at[:, :-1])
-        known = torch.cat([net.nothing(batch), before], 1)
-        return Lesson(Elements(known, at, torch.arange(self.count, device=device)), wanted, even(wanted))
+        known = torch.cat([net.nothing(len(tokens)), before], 1)
+        return Lesson(Elements(known, at, torch.arange(self.count, device=at.device)), wanted, even(wanted))
 
     def share(self, progress: float) -> float:
         """Of pictures that are learnt in any order."""
@@ -122,7 +134,7 @@ class Masked(Order):
 
     def passes(self, asked: int | None, redrawn: Tensor) -> list[Tensor]:
         order = self.spread[redrawn[self.spread]]
-        count = min(asked or 1, len(order))
+        count = max(1, min(asked or 1, len(order)))
         shares = [1 - math.cos(math.pi / 2 * k / count) for k in range(count + 1)]
         stops = [round(len(order) * share) for share in shares]
         for k in range(1, count + 1):  # one at least a pass
