@@ -1,12 +1,12 @@
 """How many of 1,000 modes a GAN finds: three MNIST digits as the colours of a picture (arXiv:1611.02163), for the
 relativistic and the non-saturating objective, each with R1 and R2 and with R1 alone.
 
-    python examples/bench/stacked_mnist.py data/mnist --minutes 10
+    python examples/bench/stacked_mnist.py data/mnist --minutes 10 [--side 16]
 
 `data/mnist` holds MNIST in its own format (train-images-idx3-ubyte.gz and its labels). A small classifier is trained
 first; its accuracy on held-out digits is printed. Of 26,000 drawn pictures each channel is classified: the modes that
 occur, of 1,000, and the reverse KL divergence of their shares to the even ones, in nats (of as many stacks of real
-digits, so classified: the floor). Pictures are drawn at 32 px by DC-GAN's generator; the critic is the residual one.
+digits, so classified: the floor). Pictures are drawn at 32 px (or --side) by DC-GAN's generator; the critic is the residual one.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from genctl.nets.critics import ResidualCritic
 from genctl.nets.dcgan import DCGenerator
 from genctl.sizes import Size
 
-SIDE, LATENT, BATCH, DRAWN = 32, 64, 64, 26_000
+LATENT, BATCH, DRAWN = 64, 64, 26_000
 CASES = [(objective, both) for objective in ("relativistic", "non-saturating") for both in (True, False)]
 
 
-def digits(folder: Path) -> tuple[Tensor, Tensor, Tensor]:
+def digits(folder: Path, side: int) -> tuple[Tensor, Tensor, Tensor]:
     """Grey pictures [N, S, S] uint8, labels [N], and which are held out."""
-    pictures = load(folder, Size(SIDE, SIDE), DataConfig(), lambda line: None)
+    pictures = load(folder, Size(side, side), DataConfig(), lambda line: None)
     labels = torch.tensor([int(entry.concept) for entry in pictures.entries])
     return pictures.pixels[:, 0], labels, torch.tensor([entry.held_out for entry in pictures.entries])
 
@@ -41,7 +41,7 @@ def classifier(pixels: Tensor, labels: Tensor, held: Tensor, updates: int = 1500
     """A small network that names a digit [B, 1, S, S] in [-1, 1]."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1)]
-    net = nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(64 * 16, 10))
+    net = nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(64 * (pixels.shape[-1] // 8) ** 2, 10))
     optimiser = torch.optim.Adam(net.parameters(), 1e-3)
     rows = (~held).nonzero()[:, 0]
     for _ in range(updates):
@@ -79,7 +79,8 @@ def train(pixels: Tensor, objective: str, both: bool, minutes: float, weight: fl
     """Drawn pictures [DRAWN, 3, S, S] after so many minutes, or None where the run diverged; and its updates."""
     torch.manual_seed(0)
     generator, loss = torch.Generator().manual_seed(0), OBJECTIVES[objective]
-    draw, critic = DCGenerator(SIDE, LATENT, 0, 16), ResidualCritic(SIDE, 0, 16, 64)
+    side = pixels.shape[-1]
+    draw, critic = DCGenerator(side, LATENT, 0, 16), ResidualCritic(side, 0, 16, 64)
     optimisers = [torch.optim.Adam(net.parameters(), 5e-4, betas=(0.0, 0.99), fused=True) for net in (draw, critic)]
     begun, updates = time.monotonic(), 0
     while time.monotonic() - begun < 60 * minutes:
@@ -107,10 +108,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--side", type=int, default=32, help="pixels: a power of two")
     parser.add_argument("--weight", type=float, default=1.0, help="of R1 and R2")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    pixels, labels, held = digits(given.data)
+    pixels, labels, held = digits(given.data, given.side)
     net, training = classifier(pixels, labels, held), pixels[~held]
     modes, divergence = judge(net, stacks(training, DRAWN, torch.Generator().manual_seed(1)))
     print(f"real digits: {modes} modes, KL {divergence:.3f}\n", flush=True)

@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genctl.nets import fast
-from genctl.nets.dit import head_norm, merge, norm
+from genctl.nets import dit, fast
+from genctl.nets.dit import merge
 from genctl.nets.dit_sample import by_row
 from genctl.nets.gpt import GPT, Block
+
+EPS = torch.tensor(1e-6)
 
 
 @dataclass
@@ -29,7 +31,8 @@ class PackedBlock:
     down: fast.Linear
     cross_q: fast.Linear | None
     cross_out: fast.Linear | None
-    scale: Tensor  # [2, 1, 1, 1, d] of normalised queries, with 1 / sqrt(d), and keys
+    turn: Tensor  # RoPE of normalised queries and keys [2, 2, N, 1, d], their scales and 1 / sqrt(d) folded in
+    still: Tensor  # the same of what is not turned: text [2, 2, 1, 1, d]
 
 
 @dataclass
@@ -38,7 +41,6 @@ class Packed:
 
     blocks: list[PackedBlock]
     last: fast.Linear
-    table: Tensor  # RoPE of all places [2, N, d]
     dtype: torch.dtype
 
 
@@ -48,23 +50,30 @@ def pack(net: GPT, dtype: torch.dtype) -> Packed:
     def of(weight: Tensor, activation: str = "none") -> fast.Linear:
         return fast.linear(weight.detach().to(dtype), activation=activation)
 
+    table = net.table(torch.arange(net.count, device=net.places.device)[None], 1)[:, 0, 0]  # [2, 1 + N, d]
     packed = []
     for block in net.blocks:
         assert isinstance(block, Block)
         gate, up = block.gate_up.weight.detach().to(dtype).chunk(2)
-        cross, depth = block.text == "cross", net.config.width // block.heads
-        scale = block.qk_scale.detach() * torch.tensor([[depth**-0.5], [1.0]], device=block.qk_scale.device)
+        cross, turn = block.text == "cross", folded(block, table).to(dtype)
         packed.append(
             PackedBlock(
                 block, of(block.qkv.weight), of(block.out.weight), of(gate.contiguous(), "swish"),
                 fast.linear_times(up.contiguous()), of(block.down.weight),
                 of(block.cross_q.weight) if cross else None, of(block.cross_out.weight) if cross else None,
-                scale[:, None, None, None].to(dtype),
+                turn[:, :, 1:], turn[:, :, :1],
             )
         )  # fmt: skip
-    last = fast.linear(net.last.weight.detach().to(dtype), net.last.bias.detach().to(dtype))
-    every = torch.arange(net.count, device=net.places.device)[None]
-    return Packed(packed, last, net.table(every, 0)[:, 0, 0].to(dtype), dtype)
+    return Packed(packed, fast.linear(net.last.weight.detach().to(dtype), net.last.bias.detach().to(dtype)), dtype)
+
+
+def folded(block: Block, table: Tensor) -> Tensor:
+    """RoPE's table [2, N, d] -> (first, second) [2, 2, N, 1, d], of (queries, keys): what turns a normalised n is
+    n * first + roll(n, d / 2) * second."""
+    depth = table.shape[-1]
+    scale = block.qk_scale.detach() * torch.tensor([[depth**-0.5], [1.0]], device=table.device)  # [2, d]
+    swapped = torch.cat([-scale[:, depth // 2 :], scale[:, : depth // 2]], -1)
+    return torch.stack([scale[:, None] * table[0], swapped[:, None] * table[1]])[:, :, :, None]
 
 
 class Cached:
@@ -92,9 +101,7 @@ class Cached:
         if net.config.text == "cross":
             self.text = [by_row(one.block.text_keys, text) for one in packed.blocks]
             return
-        still = packed.table.new_zeros(2, text.shape[1], packed.table.shape[-1])
-        still[0] = 1
-        self._through(text, still)
+        self._through(text, None)
         self.filled = text.shape[1]
 
     def __call__(self, known: Tensor, at: Tensor, keep: bool = True) -> Tensor:
@@ -103,32 +110,43 @@ class Cached:
         known = known.to(self.packed.dtype)
         if len(known) != self.rows:
             known = known.repeat(self.rows // len(known), 1, 1)
-        x = self._through(known + self.asked[at] + self.whole, self.packed.table[:, at])
+        x = self._through(known + self.asked[at] + self.whole, at)
         if keep:
             self.filled += len(at)
         return self.packed.last(norm(x)).float()
 
-    def _through(self, x: Tensor, table: Tensor) -> Tensor:
-        """x [R, m, D] through all blocks; its keys and values lie behind those that are kept."""
-        stop = self.filled + x.shape[1]
+    def _through(self, x: Tensor, at: Tensor | None) -> Tensor:
+        """x [R, m, D], asked for places [m] (None: text), through all blocks; its keys and values lie behind those that
+        are kept."""
+        rows, count, _ = x.shape
+        start, stop = self.filled, self.filled + count
         for index, packed in enumerate(self.packed.blocks):
-            q, k, v = packed.block.split(packed.qkv(norm(x)), 3)
-            qk = head_norm(torch.stack([q, k])) * packed.scale
-            q, k = qk * table[0] + halves_turned(qk) * table[1]
+            qkv = packed.qkv(norm(x)).view(rows, count, 3, packed.block.heads, -1).permute(2, 0, 1, 3, 4)
+            first, second = packed.still if at is None else packed.turn[:, :, at]  # [2, m, 1, d] each
+            normed = head_norm(qkv[:2])  # [2, R, m, H, d]
+            q, k = torch.addcmul(normed * first[:, None], normed.roll(normed.shape[-1] // 2, -1), second[:, None])
             cache = self.keys[index]
-            cache[0, :, :, self.filled : stop], cache[1, :, :, self.filled : stop] = k, v
-            x = x + packed.out(merge(attend(q, cache[0, :, :, :stop], cache[1, :, :, :stop])))
+            cache[0, :, :, start:stop], cache[1, :, :, start:stop] = k.transpose(1, 2), qkv[2].transpose(1, 2)
+            seen = attend(q.transpose(1, 2), cache[0, :, :, :stop], cache[1, :, :, :stop])
+            x = x + packed.out(merge(seen))
             if self.text is not None and packed.cross_q is not None and packed.cross_out is not None:
                 (q,) = packed.block.split(packed.cross_q(norm(x)), 1)
-                x = x + packed.cross_out(merge(attend(head_norm(q) * packed.scale[0], *self.text[index])))
+                q = head_norm(q) * (packed.block.qk_scale[0] * q.shape[-1] ** -0.5).to(q.dtype)
+                x = x + packed.cross_out(merge(attend(q, *self.text[index])))
             normed = norm(x)
             x = x + packed.down(packed.up(normed, packed.gate(normed)))
         return x
 
 
-def halves_turned(x: Tensor) -> Tensor:
-    first, second = x.chunk(2, -1)
-    return torch.cat([-second, first], -1)
+def norm(x: Tensor) -> Tensor:
+    """nets/dit.py's, in fp32 on a CPU by hand: for a few rows F.rms_norm takes longer than the product that follows."""
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        return dit.norm(x)
+    return x * torch.add(EPS, x.square().sum(-1, keepdim=True), alpha=1 / x.shape[-1]).rsqrt_()
+
+
+def head_norm(x: Tensor) -> Tensor:
+    return norm(x) if x.dtype == torch.float32 else dit.head_norm(x)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
