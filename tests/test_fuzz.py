@@ -143,30 +143,20 @@ def pictures() -> dict[str, bytes]:
 
 
 def of_models(folder: Path, draw: random.Random, number: int) -> list[list[str]]:
-    name = ("tiny-vae", "tiny-ldm", "tiny-rf", "tiny-gan")[number % 4]
+    names = ("tiny-vae", "tiny-ldm", "tiny-rf", "tiny-gan", "tiny-vq", "tiny-vq-grids", "tiny-ar", "tiny-scale")
+    name = names[number % len(names)]
     target = folder / "models" / "broken.safetensors"
     target.write_bytes(mutated((folder / "models" / f"{name}.safetensors").read_bytes(), draw))
-    draws = ["sample", "-m", str(target), "--steps", "1", "--seed", "1", "-o", "x.png", "-f", "-q"]
+    draws = ["sample", "-m", str(target), "--seed", "1", "-o", "x.png", "-f", "-q"]
+    encodes = ["encode", "a.png", "--size", "32", "-m", str(target), "-o", "x.safetensors", "-f"]
     uses = {
-        "tiny-vae": ["encode", "a.png", "-m", str(target), "-o", "x.safetensors", "-f"],
-        "tiny-ldm": [*draws, "-p", "cat"],
-        "tiny-rf": [*draws, "--class", "red"],
-        "tiny-gan": [
-            "sample",
-            "-m",
-            str(target),
-            "--class",
-            "red",
-            "--mix",
-            "3",
-            "--direction",
-            "2",
-            "-o",
-            "y.png",
-            "-fq",
-        ],
+        "tiny-ldm": [*draws, "--steps", "1", "-p", "cat"],
+        "tiny-rf": [*draws, "--steps", "1", "--class", "red"],
+        "tiny-gan": [*draws, "--class", "red", "--mix", "3", "--direction", "2"],
+        "tiny-ar": [*draws, "-p", "cat", "--passes", "3", "--top-k", "4"],
+        "tiny-scale": draws,
     }
-    return [["info", str(target)], ["models"], uses[name]]
+    return [["info", str(target)], ["models"], uses.get(name, encodes)]
 
 
 def of_codes(folder: Path, draw: random.Random, number: int) -> list[list[str]]:

@@ -6,7 +6,8 @@ relativistic and the non-saturating objective, each with R1 and R2 and with R1 a
 `data/mnist` holds MNIST in its own format (train-images-idx3-ubyte.gz and its labels). A small classifier is trained
 first; its accuracy on held-out digits is printed. Of 26,000 drawn pictures each channel is classified: the modes that
 occur, of 1,000, and the reverse KL divergence of their shares to the even ones, in nats (of as many stacks of real
-digits, so classified: the floor). Pictures are drawn at 32 px (or --side) by DC-GAN's generator; the critic is the residual one.
+digits, so classified: the floor). Pictures are drawn at 32 px (or --side) by DC-GAN's generator; the critic is the
+residual one.
 """
 
 from __future__ import annotations

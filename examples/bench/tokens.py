@@ -77,7 +77,8 @@ def main() -> None:
     grids = [(2**level, 2**level) for level in range(side.bit_length())]
     orders = {"raster": Raster([(side, side)]), "masked": Masked([(side, side)]), "scale": Scale(grids)}
     print(f"{given.tokens} tokens, {given.dtype}, {given.threads} threads\n")
-    print("| pictures | transformers, s | raster | times as fast | masked, 12 passes | by scale |\n" + "| --- " * 6 + "|")
+    heads = ("pictures", "transformers, s", "raster", "times as fast", "masked, 12 passes", "by scale")
+    print(f"| {' | '.join(heads)} |\n" + "| --- " * len(heads) + "|")
     for pictures in (1, 16):
         runs = {"theirs": theirs(given.tokens, pictures, dtype)}
         runs |= {name: ours(order, pictures, dtype) for name, order in orders.items()}

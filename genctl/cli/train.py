@@ -106,8 +106,7 @@ def _print_config(
 
 
 def _check_init(name: str, family: str) -> None:
-    """Raises ModelError for no model, and UsageError for one of another family; without torch."""
+    """Raises ModelError for no model, and UsageError for one that cannot be begun from; without torch."""
     _, document = shared.describe(name)
-    if document["family"] != family:
-        raise UsageError(f"--init {name}: a model of family {document['family']}, not {family}")
+    registry.check_init(name, document["family"], family)
     shared.remark_others(name)

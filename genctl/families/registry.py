@@ -7,7 +7,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from genctl.errors import ModelError
+from genctl.errors import ModelError, UsageError
 from genctl.options import Options
 
 
@@ -20,12 +20,13 @@ class Row:
     trainable: bool = True  # else it is made of its data alone, each time
     clips: bool = False  # draws clips, not pictures
     own_size: bool = False  # encodes pictures of its own size only: they are fitted to it
+    kin: tuple[str, ...] = ()  # further families whose weights it can begin from
 
 
 FLOW = "genctl.families.flow.options:FlowOptions"
 REGISTRY: dict[str, Row] = {
     "vae": Row("genctl.families.vae:VAE"),
-    "vq": Row("genctl.families.vq:VQ"),
+    "vq": Row("genctl.families.vq:VQ", kin=("vae",)),
     "ldm": Row("genctl.families.ldm:LDM", FLOW),
     "rf": Row("genctl.families.rf:RF", FLOW, own_size=True),
     "gan": Row("genctl.families.gan:GAN", "genctl.families.adversarial.settings:GANOptions", own_size=True),
@@ -46,6 +47,12 @@ def row(name: str) -> Row:
 def family_class(name: str) -> Any:
     """The class of a family by name. Raises ModelError for an unknown one."""
     return _named(row(name).family)
+
+
+def check_init(name: str, of: str, family: str) -> None:
+    """Raises UsageError where a model `name` of the family `of` is none that one of `family` can begin from."""
+    if of not in (family, *row(family).kin):
+        raise UsageError(f"--init {name}: a model of family {of}, not {family}")
 
 
 def options_class(name: str) -> type[Options]:

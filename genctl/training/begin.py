@@ -7,6 +7,7 @@ from typing import Any
 
 from genctl import files, hub
 from genctl.errors import ModelError, UsageError
+from genctl.families import registry
 from genctl.families.base import Family
 from genctl.families.saved import kept
 from genctl.text import printable
@@ -54,8 +55,7 @@ def initialise(family: Family, name: str, device: Any, remark: Remark, asked: bo
     ModelError for a damaged file, and UsageError for one that does not fit."""
     path = hub.resolve(name)
     document, _ = hub.read_document(path)
-    if document.get("family") != family.name:
-        raise UsageError(f"--init {name}: a model of family {document.get('family')}, not {family.name}")
+    registry.check_init(name, str(document.get("family")), family.name)
     tensors = whole_tensors(path)
     own = kept(family, family.state_dict())
     fitting = {key: value for key, value in tensors.items() if key in own and own[key].shape == value.shape}
