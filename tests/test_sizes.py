@@ -14,7 +14,8 @@ from genctl.errors import UsageError
 from genctl.families.flow.options import FlowOptions
 from genctl.families.rf import RF, RFConfig
 from genctl.families.saved import load
-from genctl.nets.dit import DiTConfig, rotary
+from genctl.nets.dit import DiTConfig
+from genctl.nets.rotary import rotary
 from genctl.nets.unet import UNetConfig
 from genctl.sizes import Size
 

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genctl.nets import fast
-from genctl.nets.dit import Block, DiT, head_norm, merge, norm, rotary
+from genctl.nets.dit import Block, DiT, head_norm, merge, norm
+from genctl.nets.rotary import rotary
 
 
 @dataclass

@@ -204,7 +204,6 @@ def test_trained_by_the_same_command(
         assert execute(["sample", "-m", run, *asked, "--seed", "1", "-o", f"{name}.png"]) == 0
     capsys.readouterr()
     for settings, said in (
-        (["--set", "model.codec=tiny-vae", "--set", "model.critic.kind=borrowed"], "borrowed sees pictures, not codes"),
         (["--set", "model.codec=tiny-vae", "--set", "model.generator.kind=dcgan"], "dcgan draws pictures, not codes"),
         (["--set", "model.codec=", "--set", "model.pixels=48"], "4 times a power of two"),
     ):

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from genctl.nets import graph
-from genctl.nets.dit import DiT, DiTConfig, rotary, rotate
+from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.dit_sample import Loop, TwoLoops, pack
+from genctl.nets.rotary import rotary, rotate
 
 SMALL = DiTConfig(width=64, depth=3, heads=2, text_width=24, text_slots=5)
 

@@ -12,10 +12,13 @@ import torch
 from genctl import config, files
 from genctl.cli.main import execute
 from genctl.data.pictures import DataConfig
+from genctl.families.adversarial.settings import GANConfig
+from genctl.families.ar import ARConfig
 from genctl.families.distill.settings import DistillConfig
 from genctl.families.ldm import LDMConfig
 from genctl.families.rf import RFConfig
 from genctl.families.vae import VAEConfig
+from genctl.families.vq import VQConfig
 from genctl.training.optim import TrainConfig, make_optimisers, update
 
 WRONG = [
@@ -110,7 +113,10 @@ def numbers(cls: type, where: str = "") -> typing.Iterator[tuple[str, bool]]:
             yield where + name, any(isinstance(note, config.Range) for note in typing.get_args(hint))
 
 
-@pytest.mark.parametrize("cls", [TrainConfig, DistillConfig, DataConfig, VAEConfig, LDMConfig, RFConfig])
+FAMILIES = [VAEConfig, VQConfig, LDMConfig, RFConfig, GANConfig, ARConfig]
+
+
+@pytest.mark.parametrize("cls", [TrainConfig, DistillConfig, DataConfig, *FAMILIES])
 def test_every_number_has_a_range(cls: type) -> None:
     found = dict(numbers(cls))
     open_ones = {name for name, limited in found.items() if not limited}
