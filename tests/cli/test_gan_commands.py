@@ -8,11 +8,12 @@ import pytest
 import torch
 from helpers import draw_shape, shape_folder
 from PIL import Image, ImageChops
+from safetensors.torch import load_file
 
 import genctl
 from genctl.cli.main import execute
 from genctl.errors import UsageError
-from genctl.families.adversarial import project
+from genctl.families.adversarial import project, step
 from genctl.media.codes import read_codes
 from genctl.training.score import Score
 
@@ -209,3 +210,22 @@ def test_trained_by_the_same_command(
     ):
         assert execute(["train", str(data), "-m", "gan", "-o", "runs/x", "--steps", "1", *settings, *small]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_run_with_adaptive_augmentation_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generator, critic, the share that adapts and both optimisers, as in one piece."""
+    monkeypatch.chdir(tmp_path)
+    shape_folder(Path("data"))
+    monkeypatch.setattr(Score, "__call__", lambda self, model: {"frechet": 1.0, "diversity": 1.0})
+    monkeypatch.setattr(step, "change_of_share", lambda sign, rows, target: 0.05 + 0.01 * sign)  # in eight steps to .4
+    fixed = ["model.condition=none", "model.loss.adapt=0.6", "model.loss.burn_in=0", "train.decay=0", "train.batch=8"]
+    command = ["train", "data", "-m", "gan", "--preset", "tiny", "--threads", "1", "-q"]
+    command += [part for one in fixed for part in ("--set", one)]
+    assert execute([*command, "-o", "whole", "--steps", "8"]) == 0
+    for steps in ("3", "8"):
+        assert execute([*command, "-o", "parts", "--steps", steps]) == 0
+    whole, parts = (load_file(f"{name}/state-00000008.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    shares = {key: float(value) for key, value in whole.items() if key.endswith("share")}
+    assert max(shares.values()) > 0.3
