@@ -30,6 +30,7 @@ from genctl.families.tokens import sample
 from genctl.families.tokens.orders import Lesson, Masked, Order, Raster, Scale
 from genctl.families.tokens.settings import LossConfig, OrderName, SamplingConfig, TokenOptions
 from genctl.nets import fast
+from genctl.nets.dit_sample import by_row
 from genctl.nets.gpt import GPT, GPTConfig
 from genctl.nets.gpt_sample import Packed, pack
 from genctl.sizes import Size, Sized
@@ -90,6 +91,10 @@ class AR(Coded):
         if config.condition != "none" and config.architecture.text == "none":
             raise UsageError('the net has text = "none"; say model.condition = "none" instead')
         config.pixels.check(config.factor or 1, "the codec's factor")
+        if config.sides and config.pixels.high != ((config.factor or 1) * config.sides[-1],) * 2:
+            raise UsageError(
+                f"model.pixels is {config.pixels}; grids of up to {config.sides[-1]} cells are another size"
+            )
         self.config, self.pixels = config, config.pixels
         self.order = order_of(config)
         features = config.width if config.order == "scale" else 0
@@ -97,8 +102,8 @@ class AR(Coded):
         self.packed: dict[torch.dtype, Packed] = {}
         self.alike: dict[tuple[Any, ...], bool] = {}
         self.can = self.can - {"text", "class"} | {config.condition} - {"none"}  # type: ignore[misc]
-        if not self.order.redraws:
-            self.can = self.can - {"image", "mask"}  # type: ignore[misc]
+        cannot = set() if self.order.redraws else {"image", "mask"}
+        self.can = self.can - cannot - ({"mask"} if config.sides else set())  # type: ignore[misc]
 
     @staticmethod
     def settled(config: ARConfig) -> ARConfig:
@@ -118,11 +123,15 @@ class AR(Coded):
         return Conditional.part_hashes(config) | codec_hash(config)
 
     def unlike(self, codec: Any) -> str:
-        settled = AR.settled(replace(self.config, codes=None, factor=None, width=None, sides=None))
-        if settled == self.config:
+        said, config = codec.config.quantiser, self.config
+        found, wanted = (said.count, codec.factor, said.latent), (config.codes, config.factor, config.width)
+        if found == wanted and said.sides == config.sides:
             return ""
-        found, wanted = ((config.codes, config.factor) for config in (settled, self.config))
-        return f"has {found[0]} codes at 1/{found[1]}, this model wants {wanted[0]} at 1/{wanted[1]}"
+        what = "{} codes of {} numbers at 1/{}, grids {}"
+        return (
+            f"has {what.format(found[0], found[2], found[1], said.sides)}; this model wants "
+            f"{what.format(wanted[0], wanted[2], wanted[1], config.sides)}"
+        )
 
     # training --------------------------------------------------------------------------------------------------------
     def phases(self) -> dict[str, nn.Module]:
@@ -135,6 +144,10 @@ class AR(Coded):
         """What the first so many grids of tokens [B, N] make of the codec's features [B, d, S, S]."""
         with torch.no_grad():
             return self.codec().quantiser.features(tokens, grids)
+
+    def features_alone(self, tokens: Tensor, grids: int) -> Tensor:
+        """The same, a picture at a time: what it rounds to must not depend on what is drawn beside it."""
+        return by_row(lambda one: self.features(one, grids), tokens)
 
     def training_step(self, batch: dict[str, Tensor], draw: Draw, progress: float) -> Losses:
         if "present" in batch:
@@ -160,19 +173,17 @@ class AR(Coded):
 
     @torch.no_grad()
     def nats(self, tokens: Tensor, conditions: Conditions, passes: int | None = None) -> Tensor:
-        """-log p [B] of tokens [B, N] as they are drawn, exactly: in a masked order the tokens of one pass are
-        independent of each other, given those of the passes before."""
+        """-log p [B] of tokens [B, N] as they are drawn at temperature 1 without guidance or cuts, exactly: in a masked
+        order the tokens of one pass are independent of each other, given those of the passes before."""
         passes = passes or self.config.sampling.passes
-        total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
+        total = torch.zeros(len(tokens), dtype=torch.float64)
         known = torch.zeros(tokens.shape[1], dtype=torch.bool, device=tokens.device)
         if self.order.cached:
             lesson = self.order.judging(self.net, tokens, self.features, Draw(0, len(tokens), self.device))
-            logits = self.net(*lesson.elements, *conditions).double()
-            return -logits.log_softmax(-1).gather(-1, lesson.wanted[..., None])[..., 0].sum(1)
+            return -likelihood(self.net(*lesson.elements, *conditions), lesson.wanted)
         for part in self.order.passes(passes, ~known.cpu()):
             elements = self.order.elements(self.net, tokens, known, part.to(tokens.device), self.features)
-            logits = self.net(*elements, *conditions)[:, part].double()
-            total -= logits.log_softmax(-1).gather(-1, tokens[:, part, None])[..., 0].sum(1)
+            total -= likelihood(self.net(*elements, *conditions)[:, part], tokens[:, part])
             known[part] = True
         return total
 
@@ -206,7 +217,7 @@ class AR(Coded):
             conditions = self.conditions([*asked, *[""] * len(asked)] if guides(options) else asked)
             before = None if given is None else given.expand(len(seeds), -1)
             drawing = sample.draw(
-                self.net, packed, self.order, options, conditions, noise, self.features, before, redrawn
+                self.net, packed, self.order, options, conditions, noise, self.features_alone, before, redrawn
             )
             for tokens, known, step, steps in drawing:
                 if step < steps:
@@ -223,10 +234,12 @@ class AR(Coded):
             return True
         alike = True
         for size in {min(request.chunk, count), count % request.chunk} - {0, 1}:
-            key = (packed.dtype, size, guides(options))
+            key = (packed.dtype, size, guides(options), options.passes)
             if key not in self.alike:
                 conditions = self.conditions(["" for _ in range(size * (2 if guides(options) else 1))])
-                self.alike[key] = sample.rounds_alike(self.net, packed, conditions, size, self.order.cached)
+                self.alike[key] = sample.rounds_alike(
+                    self.net, packed, self.order, options, conditions, self.features_alone, size
+                )
             alike = alike and self.alike[key]
         return alike
 
@@ -267,6 +280,11 @@ class AR(Coded):
 
     def recorded(self, request: Request) -> dict[str, Any]:
         return {"dtype": DTYPES[self.dtype_of(request.dtype)]} | super().recorded(request)
+
+
+def likelihood(logits: Tensor, tokens: Tensor) -> Tensor:
+    """log p [B] of tokens [B, n] under logits [B, n, V]."""
+    return logits.cpu().double().log_softmax(-1).gather(-1, tokens.cpu()[..., None])[..., 0].sum(1)
 
 
 def guides(options: TokenOptions) -> bool:

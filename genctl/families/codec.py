@@ -84,6 +84,11 @@ class Codec(Family):
         self.decoder = Decoder(net.channels, net.decoder_blocks, latent)
         self.critic = PatchDiscriminator(config.loss.critic_width)
 
+    @property
+    def beyond_tensors(self) -> list[Any]:
+        """What the codes of a picture depend on beside tensors and their shapes."""
+        return []
+
     # what lies between ------------------------------------------------------------------------------------------------
     def between(self) -> list[nn.Module]:
         """What is trained beside encoder and decoder."""

@@ -84,7 +84,7 @@ class Coded(Conditional):
         found = float(psnr(codec.decode(codec.encode(shown)), shown).mean())
         if found >= FAIR:
             return []
-        how = "train a codec on them first (genctl train --model vae ... -o runs/codec), then this"
+        how = f"train a codec on them first (genctl train --model {self.codec_family} ... -o runs/codec), then this"
         return [
             f"the codec {self.config.codec!r} renders these pictures at {found:.1f} dB (22 is poor, 26 fair), and what "
             f"is drawn will be no sharper; {how} with --set model.codec=runs/codec"

@@ -39,7 +39,7 @@ class CodeSource:
         self.weights, config = pictures.weights, pictures.config
         self.views = (config.views or VIEWS) if config.varies else 1
         varied = [self.views, config.flip, config.jitter, pictures.flips.tolist()] if config.varies else []
-        key = [3, codec.weights_sha256, pictures.fingerprint, varied]
+        key = [3, codec.weights_sha256, pictures.fingerprint, varied, *codec.beyond_tensors]
         made = cache.cached("codes", key, lambda: {"codes": encoded(codec, pictures, self.views, model.watch)})
         self.codes = made["codes"].to(device)  # view by view
         assert len(self.codes) == self.views * len(pictures)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from genctl.config import within
+from genctl.config import to_dict, within
 from genctl.draws import Draw
 from genctl.errors import InputError, UsageError
 from genctl.families.codec import Codec, ConvConfig, PictureLoss
@@ -64,7 +65,7 @@ class VQ(Codec):
     Config = VQConfig
     can = frozenset({"encode", "decode"})
     axes = "token, height, width"
-    training_only = ("critic.", "quantiser.since", "quantiser.base.since")
+    training_only = ("critic.", "quantiser.since", "quantiser.age", "quantiser.base.since", "quantiser.base.age")
     config: VQConfig
 
     def __init__(self, config: VQConfig) -> None:
@@ -73,6 +74,10 @@ class VQ(Codec):
         self.sides = config.quantiser.sides
         if self.sides:
             self.axes = "token"  # type: ignore[misc]
+
+    @property
+    def beyond_tensors(self) -> list[Any]:
+        return [to_dict(self.config.quantiser)]
 
     def between(self) -> list[nn.Module]:
         return [self.quantiser] if self.config.loss.train_encoder else []
@@ -91,11 +96,12 @@ class VQ(Codec):
 
     @torch.no_grad()
     def validation_loss(self, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
-        return super().validation_loss(batch, draw) | {"used": self.quantiser.used()}
+        used = {"used": self.quantiser.used()} if self.config.loss.train_encoder else {}
+        return super().validation_loss(batch, draw) | used
 
     def warnings(self, figures: dict[str, float]) -> list[str]:
         used = figures.get("used", 1.0)
-        if used >= IDLE or not self.config.loss.train_encoder:
+        if used >= IDLE:
             return []
         return [
             f"{used:.0%} of the codes are in use: take fewer of them (--set model.quantiser.codes, levels or width) "
@@ -122,16 +128,13 @@ class VQ(Codec):
 def quantiser_of(config: VQConfig) -> Quantiser | Residual:
     """Raises UsageError for settings that do not go together."""
     said, cells = config.quantiser, config.pixels.width // config.net.factor
-    if said.count > MOST_CODES:
-        raise UsageError(f"model.quantiser: {said.count} codes; at most {MOST_CODES}")
+    if not 2 <= said.count <= MOST_CODES:
+        raise UsageError(f"model.quantiser: {said.count} codes; 2 to {MOST_CODES}")
     if said.sides:
         if said.kind != "vq":
             raise UsageError(f"model.quantiser.sides: grids of what is left over want kind = vq, not {said.kind}")
-        if (
-            config.pixels.width != config.pixels.height
-            or said.sides[-1] != cells
-            or [*said.sides] != sorted(said.sides)
-        ):
+        rising = all(a < b for a, b in pairwise(said.sides))
+        if config.pixels.width != config.pixels.height or said.sides[-1] != cells or not rising:
             raise UsageError(f"model.quantiser.sides: rising, the last one {cells}, of square pictures")
         return Residual(said.codes, said.width, said.sides)
     if said.kind == "vq":

@@ -97,11 +97,12 @@ class Cached:
             return
         wide = net.pooled_in.weight.dtype
         self.whole = by_row(net.whole, present, pooled.to(wide)).to(dtype)  # [R, 1, D]
-        text = by_row(net.text_tokens, states.to(wide), present).to(dtype)
+        text = by_row(net.text_tokens, states.to(wide), present)
         if net.config.text == "cross":
-            self.text = [by_row(one.block.text_keys, text) for one in packed.blocks]
+            made = (by_row(one.block.text_keys, text) for one in packed.blocks)
+            self.text = [(k.to(dtype), v.to(dtype)) for k, v in made]
             return
-        self._through(text, None)
+        self._through(text.to(dtype), None)
         self.filled = text.shape[1]
 
     def __call__(self, known: Tensor, at: Tensor, keep: bool = True) -> Tensor:

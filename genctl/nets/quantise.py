@@ -6,7 +6,9 @@
     binary  the signs of a unit vector (arXiv:2310.05737, 2406.07548), with entropy terms that keep all of them in use
     scales  vq of what coarser grids leave over (VAR, arXiv:2404.02905): 1 + 4 + 9 ... integers a picture
 
-A gradient passes the rounding as if it were not there. Each knows how many steps ago a code was last chosen.
+A gradient passes the rounding as if it were not there. In training each notes how many steps ago a code was last
+chosen, and a codebook moves those that are not: besides what is learnt, a step changes these. Of a batch that is taken
+in parts all count towards what was chosen, and the first one is where codes are moved to. Nothing here runs in bf16.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 
 from genctl.draws import Draw
 
-LONG = 100  # training steps without being chosen, after which a code counts as unused
+LONG = 100  # training steps without being chosen, after which a code counts as unused, and is moved
 KMEANS = 10  # rounds by which a codebook begins
 COMMIT = 0.25  # weight of the features' way to their codes, beside the codes' way to them
 SHARPNESS = 2.0  # of the soft signs by which entropies are taken, times sqrt(d)
@@ -36,7 +38,7 @@ class Quantised(NamedTuple):
 class Quantiser(nn.Module):
     """`codes` integers; vectors have `width` numbers, last in what `project`, `nearest` and `vectors` take and give."""
 
-    since: Tensor
+    since: Tensor  # steps of this training since a code was chosen
 
     def __init__(self, codes: int, width: int) -> None:
         super().__init__()
@@ -64,28 +66,31 @@ class Quantiser(nn.Module):
 
     def forward(self, features: Tensor, draw: Draw | None = None) -> Quantised:
         """With a `draw` as a training step. Features [B, d, h, w] -> tokens [B, h w] by rows."""
-        projected = self.project(features.movedim(1, -1).float())
-        if draw is not None:
-            self.begin(projected.detach().flatten(0, -2), draw)
-        index = self.nearest(projected)
-        vectors = self.vectors(index)
-        loss = self.loss(projected, vectors)
-        if draw is not None:
-            self.seen(index)
-        rounded = projected + (vectors - projected).detach()
-        return Quantised(rounded.movedim(-1, 1), index.flatten(1), loss)
+        with torch.autocast(features.device.type, enabled=False):
+            projected = self.project(features.movedim(1, -1).float())
+            if draw is not None:
+                self.begin(projected.detach().flatten(0, -2), draw)
+            index = self.nearest(projected)
+            vectors = self.vectors(index)
+            loss = self.loss(projected, vectors)
+            if draw is not None:
+                self.seen(index, draw)
+            rounded = projected + (vectors - projected).detach()
+            return Quantised(rounded.movedim(-1, 1), index.flatten(1), loss)
 
     def index(self, features: Tensor) -> Tensor:
         """[B, d, h, w] -> integers [B, 1, h, w]."""
-        return self.nearest(self.project(features.movedim(1, -1).float()))[:, None]
+        with torch.autocast(features.device.type, enabled=False):
+            return self.nearest(self.project(features.movedim(1, -1).float()))[:, None]
 
     def features(self, index: Tensor) -> Tensor:
         """[B, 1, h, w] -> [B, d, h, w]."""
         return self.vectors(index[:, 0].long()).movedim(-1, 1)
 
-    def seen(self, index: Tensor) -> None:
+    def seen(self, index: Tensor, draw: Draw) -> None:
         """Note which codes a training step chose."""
-        self.since.add_(1).clamp_(max=LONG)
+        if draw.start == 0:
+            self.since.add_(1).clamp_(max=LONG)
         self.since[index.flatten().unique()] = 0
 
     def used(self) -> Tensor:
@@ -113,7 +118,7 @@ class FSQ(Quantiser):
 
     def nearest(self, x: Tensor) -> Tensor:
         half = self.levels // 2
-        digits = (x * half).round().long() + half
+        digits = torch.minimum((x * half).round().long() + half, self.levels - 1).clamp(min=0)
         return (digits * self.place).sum(-1)
 
     def vectors(self, index: Tensor) -> Tensor:
@@ -123,14 +128,15 @@ class FSQ(Quantiser):
 
 
 class Codebook(Quantiser):
-    """Codes are rows of a codebook. With `sphere` all have length 1 times sqrt(d), else they lie anywhere."""
+    """Codes are rows of a codebook, all zero until it is begun. With `sphere` all have length 1 times sqrt(d), else
+    they lie anywhere."""
 
     def __init__(self, codes: int, width: int, sphere: bool = True) -> None:
         super().__init__(codes, width)
         self.sphere = sphere
-        self.book = nn.Parameter(torch.randn(codes, width))
-        self.register_buffer("begun", torch.zeros(()))  # 1 once the codebook is
-        self.begun: Tensor
+        self.book = nn.Parameter(torch.zeros(codes, width))
+        self.register_buffer("age", torch.zeros(codes))  # steps of this training since a code was moved
+        self.age: Tensor
 
     def on_sphere(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1) * math.sqrt(self.width) if self.sphere else x
@@ -149,16 +155,16 @@ class Codebook(Quantiser):
 
     @torch.no_grad()
     def begin(self, projected: Tensor, draw: Draw) -> None:
-        """k-means at the first step, then new places for codes that nobody chose for LONG steps."""
-        order = torch.randperm(len(projected), generator=draw.step("codebook")).to(projected.device)
-        if not self.begun:
-            self.book.copy_(self.on_sphere(kmeans(projected[order], self.codes, self)))
-            self.begun.fill_(1)
-            self.since.zero_()
+        """k-means where there is no codebook yet, then new places for codes that LONG steps did not choose."""
+        if draw.start:
             return
-        dead = (self.since >= LONG).nonzero()[:, 0][: len(projected)]
+        order = torch.randperm(len(projected), generator=draw.step("codebook")).to(projected.device)
+        if not self.book.any():
+            self.book.copy_(self.on_sphere(kmeans(projected[order], self.codes, self)))
+        self.age.add_(1)
+        dead = ((self.since >= LONG) & (self.age > LONG)).nonzero()[:, 0][: len(projected)]
         self.book[dead] = projected[order[: len(dead)]].to(self.book)
-        self.since[dead] = 0
+        self.age[dead] = 0
 
 
 def closest(x: Tensor, book: Tensor) -> Tensor:
@@ -217,7 +223,10 @@ class Residual(nn.Module):
 
     def forward(self, features: Tensor, draw: Draw | None = None) -> Quantised:
         """As Quantiser's; tokens [B, N] grid by grid."""
-        features = features.float()
+        with torch.autocast(features.device.type, enabled=False):
+            return self._quantised(features.float(), draw)
+
+    def _quantised(self, features: Tensor, draw: Draw | None) -> Quantised:
         if draw is not None:
             self.base.begin(features.detach().movedim(1, -1).flatten(0, -2), draw)
         total, loss, found = torch.zeros_like(features), features.new_zeros(()), list[Tensor]()
@@ -228,7 +237,7 @@ class Residual(nn.Module):
             loss = loss + F.mse_loss(total, features.detach()) + COMMIT * F.mse_loss(features, total.detach())
         index = torch.cat(found, 1)
         if draw is not None:
-            self.base.seen(index)
+            self.base.seen(index, draw)
         return Quantised(features + (total - features).detach(), index, loss / len(self.sides))
 
     def grown(self, index: Tensor, level: int) -> Tensor:

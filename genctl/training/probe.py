@@ -32,12 +32,11 @@ class Probe:
     autocast: AbstractContextManager[Any]
 
     def loss(self, step: int, count: int, progress: float) -> float:
-        """The loss of the weights of now on `count` rows of a step's batch. What a lesson notes of its own when it
-        looks at a batch (a stage, an average) is put back."""
+        """The loss of the weights of now on `count` rows of a step's batch. What a family notes when it looks at a
+        batch (a stage, an average, a codebook's places) is put back."""
         batch, model = self.rows(step, count), self.model
         draw = Draw(draws.address("noise", self.seed, step), count, model.device)
-        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-        noted = {key: value.clone() for key, value in model.state_dict().items() if key not in trained}
+        noted = {key: value.clone() for key, value in model.state_dict().items()}
         model.train()
         torch.manual_seed(draws.address("dropout", self.seed, step))
         with self.autocast:

@@ -10,6 +10,7 @@ from PIL import Image, ImageChops
 from safetensors.torch import load_file
 
 import genctl
+from genctl import files
 from genctl.cli.main import execute
 from genctl.errors import InputError, UsageError
 from genctl.media.codes import read_codes
@@ -105,6 +106,27 @@ def test_what_an_order_cannot_do_is_one_line(
     assert said in error
     assert "\n" not in error
     assert not Path("x.png").exists()
+
+
+def test_a_model_finds_its_codec_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shape_folder(Path("data"))
+    how = ["--set", "model.codec=runs/vq", "--set", "model.condition=none", "--set", "train.steps=1"]
+    assert execute(["train", "--model", "vq", "data", "-o", "runs/vq", "--set", "train.steps=1", *TINY]) == 0
+    assert execute(["train", "--model", "ar", "data", "-o", "runs/ar", *how, *TINY]) == 0
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert execute(["sample", "-m", "../runs/ar", "--seed", "1", "-o", "x.png"]) == 0
+
+
+def test_a_file_that_says_what_cannot_be_is_one_line(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors, header = files.load_tensors(models / "tiny-ar.safetensors")
+    document = header.document
+    document["config"] |= {"pixels": [16384, 16384], "factor": 1}  # 268 million tokens
+    files.save_tensors(Path("bad.safetensors"), tensors, {"genctl": json.dumps(document)})
+    assert execute(["sample", "-m", "bad.safetensors", "--seed", "1", "-o", "x.png"]) in (2, 4)
+    error = capsys.readouterr().err.strip().splitlines()
+    assert "fault" not in error[-1]
 
 
 def test_a_part_of_a_picture_is_redrawn(models: Path) -> None:

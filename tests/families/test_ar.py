@@ -66,7 +66,7 @@ def plainly(model: AR, seed: int, condition: Any, options: TokenOptions) -> Tens
             else:
                 elements = order.elements(net, tokens, known, part, model.features)
                 logits.append(net(*elements, *model.conditions([text]))[:, part])
-        mixed = sample.guided(torch.cat(logits), options, 1, (k + 1) / len(parts))
+        mixed = sample.guided(torch.cat(logits), options, 1, k / max(1, len(parts) - 1))
         tokens[:, part] = sample.choose(mixed, options, numbers[:, part])
         known[part] = True
     return tokens
@@ -74,9 +74,12 @@ def plainly(model: AR, seed: int, condition: Any, options: TokenOptions) -> Tens
 
 @pytest.mark.usefixtures("models")
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("options", [{"temperature": 0.0}, {}, {"temperature": 0.7, "top_k": 5, "top_p": 0.9}])
+@pytest.mark.parametrize(
+    "options", [{"temperature": 0.0}, {"passes": 1}, {"temperature": 0.7, "top_k": 5, "top_p": 0.9}]
+)
 def test_cached_drawing_is_the_uncached_one_to_the_token(name: str, options: dict[str, Any]) -> None:
     model = loaded(name)
+    options = {key: value for key, value in options.items() if key != "passes" or name == "tiny-ar"}
     for seed, condition in enumerate(asked(model, 2)):
         settled = TokenOptions(**options).settled(model.document(), bool(condition))
         with torch.inference_mode():
@@ -109,13 +112,27 @@ def test_where_kernels_round_by_the_batch_each_picture_runs_alone(monkeypatch: p
 
 
 @pytest.mark.usefixtures("models")
-def test_the_probe_sees_a_net_that_mixes_its_rows() -> None:
-    model = loaded("tiny-ar")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_probe_sees_a_net_that_mixes_its_rows(name: str) -> None:
+    model = loaded(name)
     packed, conditions = pack(model.net, torch.float32), model.conditions(["", ""])
-    assert sample.rounds_alike(model.net, packed, conditions, 2, True)
+    options = TokenOptions().settled(model.document(), False)
+    given = (model.net, packed, model.order, options, conditions)
+    assert sample.rounds_alike(*given, model.features_alone, 2)
+    if name == "tiny-scale":
+        assert not sample.rounds_alike(*given, lambda *a: model.features(*a) + 1e-6 * len(a[0]), 2)
     plain = packed.last
     packed.last = lambda x: plain(x + 1e-6 * x.mean())
-    assert not sample.rounds_alike(model.net, packed, conditions, 2, True)
+    assert not sample.rounds_alike(*given, model.features_alone, 2)
+
+
+@pytest.mark.usefixtures("models")
+def test_features_of_grids_are_taken_a_picture_at_a_time() -> None:
+    model, seen = loaded("tiny-scale"), []
+    plain = model.features
+    model.features = lambda tokens, grids: (seen.append(len(tokens)), plain(tokens, grids))[1]  # type: ignore
+    [*model.sample(Request([1, 2, 3], chunk=3))]
+    assert set(seen) == {1}
 
 
 def test_probabilities_are_those_asked_for() -> None:
@@ -395,13 +412,19 @@ def test_configurations_that_cannot_be_are_refused() -> None:
         ({"sides": None}, "open"),
         ({"sides": (), "architecture": GPTConfig(text="none")}, "model.condition"),
         ({"sides": (), "pixels": 30}, "do not divide"),
+        ({"order": "scale", "sides": (1, 2, 4)}, "another size"),
     ):
         with pytest.raises(UsageError, match=said):
             AR(ARConfig(**{"pixels": 32} | known | changes))
     with pytest.raises(ModelError, match="cannot be the codec"):
         AR.settled(ARConfig(codec="tiny-vae"))
+    raster = AR(AR.settled(ARConfig(32, codec="tiny-vq-grids", order="raster")))
+    assert "image" in raster.can
+    assert "mask" not in raster.can
     settled = AR.settled(ARConfig(32, codec="tiny-vq-grids"))
     assert (settled.codes, settled.factor, settled.width, settled.sides) == (16, 4, 4, (1, 2, 8))
+    with pytest.raises(ModelError, match="names none"):
+        AR(ARConfig(32, "class", codec="tiny-vq", codes=12, factor=4, width=2, sides=())).conditions(["red"])
     other = AR(ARConfig(32, codec="tiny-vq", codes=13, factor=4, width=2, sides=()))
-    with pytest.raises(ModelError, match="12 codes at 1/4"):
+    with pytest.raises(ModelError, match="12 codes of 2 numbers at 1/4"):
         other.codec()

@@ -64,6 +64,16 @@ def test_cached_passes_are_the_plain_forward(text: str, sizes: list[int]) -> Non
     assert torch.allclose(got, wanted, atol=2e-5), (got - wanted).abs().max()
 
 
+@pytest.mark.parametrize("text", ["prefix", "cross"])
+def test_in_bf16_it_is_nearly_the_same(text: str) -> None:
+    net, at = made(text), torch.arange(12)
+    with torch.inference_mode():
+        exact, rough = (
+            Cached(net, pack(net, dtype), 3, *conditions(3))(known(3), at) for dtype in (torch.float32, torch.bfloat16)
+        )
+    assert float((exact - rough).std() / exact.std()) < 0.05
+
+
 def test_what_is_not_kept_is_forgotten_and_pictures_repeat_over_conditions() -> None:
     net, at = made(), torch.arange(12)
     loop = Cached(net, pack(net, torch.float32), 2, *(part[:2] for part in conditions(3)))

@@ -15,7 +15,14 @@ def features(seed: int = 0, width: int = 4, batch: int = 6, side: int = 8, sprea
     return spread * torch.randn(batch, width, side, side, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("levels", [(3, 5), (8, 5, 5, 5), (4, 2), (7,)])
+def codebook(codes: int, width: int) -> Codebook:
+    """One at random, as if it had been begun."""
+    quantiser = Codebook(codes, width)
+    quantiser.book.data.normal_(generator=torch.Generator().manual_seed(codes))
+    return quantiser
+
+
+@pytest.mark.parametrize("levels", [(3, 5), (8, 5, 5, 5), (4, 2), (7,), (2000,), (4096, 2)])
 def test_every_fsq_code_is_its_vectors_code_and_all_are_on_the_grid(levels: tuple[int, ...]) -> None:
     quantiser = FSQ(levels)
     index = torch.arange(math.prod(levels))
@@ -61,7 +68,7 @@ def test_the_entropy_terms_fall_as_signs_are_sure_and_even() -> None:
 
 
 def test_a_gradient_passes_the_rounding() -> None:
-    for quantiser in (FSQ((5, 5, 5, 5)), Codebook(16, 4), Binary(4)):
+    for quantiser in (FSQ((5, 5, 5, 5)), codebook(16, 4), Binary(4)):
         x = features().requires_grad_()
         weight = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
         (quantiser(x).features * weight).sum().backward()
@@ -72,7 +79,7 @@ def test_a_gradient_passes_the_rounding() -> None:
 
 
 def test_the_codebook_takes_the_nearest_and_its_loss_pulls_both_ways() -> None:
-    quantiser = Codebook(32, 4)
+    quantiser = codebook(32, 4)
     x = features().requires_grad_()
     made = quantiser(x)
     unit = torch.nn.functional.normalize(x.detach().movedim(1, -1), dim=-1).reshape(-1, 4)
@@ -93,32 +100,55 @@ def test_a_codebook_begins_by_k_means_and_revives_what_nobody_chooses() -> None:
     x = (centres[torch.arange(512) % 8] + 0.05 * torch.randn(512, 4)).T.reshape(1, 4, 16, 32)
     quantiser = Codebook(8, 4)
     first = quantiser(x, Draw(0, 1))
-    assert bool(quantiser.begun)
+    assert quantiser.book.any()
     assert float(quantiser.used()) == 1.0
-    assert (
-        float((first.features - 2 * torch.nn.functional.normalize(x, dim=1)).square().mean()) < 0.1
-    )  # .5 with a book at random
+    error = (first.features - 2 * torch.nn.functional.normalize(x, dim=1)).square().mean()
+    assert float(error) < 0.1  # with a book at random .6
     with torch.no_grad():
-        quantiser.book[3] = torch.tensor([9.0, 9.0, 9.0, -9.0])  # far from all that is seen
+        quantiser.book[3] = quantiser.book[2]  # of two that are equal the first is chosen
         quantiser.since[3] = LONG
-    assert float(quantiser.used()) == 0.875
     quantiser(x, Draw(1, 1))
+    assert torch.equal(quantiser.book[3], quantiser.book[2])  # it has not had its time yet
+    assert float(quantiser.used()) == 0.875
+    quantiser.age.fill_(LONG)
+    quantiser(x, Draw(2, 1))
+    assert not torch.equal(quantiser.book[3], quantiser.book[2])
     unit = 2 * torch.nn.functional.normalize(x, dim=1)[0].flatten(1).T
-    assert float(torch.cdist(quantiser.book[[3]], unit).min()) < 1e-4
-    assert float(quantiser.used()) == 1.0
+    assert float(torch.cdist(quantiser.book[[3]].detach(), unit).min()) < 1e-3
 
 
-def test_codes_count_as_unused_after_a_while() -> None:
+def test_codes_count_as_used_only_once_chosen() -> None:
     quantiser = Codebook(4, 4)
-    quantiser.begun.fill_(1)
     for step in range(LONG + 1):
-        quantiser.seen(torch.tensor([0, 1] if step == 0 else [0]))
+        quantiser.seen(torch.tensor([0, 1] if step == 0 else [0]), Draw(step, 2))
     assert quantiser.since.tolist() == [0.0, float(LONG), float(LONG), float(LONG)]
+    quantiser.seen(torch.tensor([2]), Draw(0, 2).part(0, 1))
+    quantiser.seen(torch.tensor([3]), Draw(0, 2).part(1, 2))
+    assert quantiser.since.tolist() == [1.0, float(LONG), 0.0, 0.0]  # one step, in two parts
+
+
+def test_a_codebook_that_was_loaded_is_gone_on_from() -> None:
+    quantiser = codebook(8, 4)
+    before = quantiser.book.detach().clone()
+    for step in range(3):
+        quantiser(features(), Draw(step, 6))
+    assert torch.equal(quantiser.book, before)
+
+
+def test_nothing_is_chosen_in_low_precision() -> None:
+    for quantiser in (codebook(512, 4), Residual(64, 4, (1, 2, 8)), FSQ((8, 8, 8, 8))):
+        if isinstance(quantiser, Residual):
+            quantiser.base.book.data.normal_()
+        wanted = quantiser(features()).tokens
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(quantiser(features()).tokens, wanted)
+            assert torch.equal(quantiser.index(features()).flatten(1), wanted)
 
 
 def test_residual_grids_are_what_the_coarser_ones_leave_over() -> None:
     torch.manual_seed(0)
     quantiser = Residual(16, 4, (1, 2, 8))
+    quantiser.base.book.data.normal_()
     x = features()
     made = quantiser(x)
     total = torch.zeros_like(x)

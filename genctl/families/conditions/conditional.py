@@ -74,6 +74,9 @@ class Conditional(Family):
             return torch.zeros(0, width), torch.zeros(width), False
         ids, mask, cut = tokenizer.encode([text], max_tokens=self.config.net.text_slots)
         states, pooled = encoder(ids.to(self.device), mask.to(self.device))
+        if pooled.shape[-1] != self.config.net.text_width:
+            width = f"{pooled.shape[-1]}, where this model's net.text_width is {self.config.net.text_width}"
+            raise ModelError(f"text encoder {self.config.text!r} gives vectors of {width}")
         return states[0, : int(mask.sum())].float().cpu(), pooled[0].float().cpu(), cut[0]
 
     def conditions(self, asked: list[str | Blend]) -> Conditions:
@@ -97,6 +100,8 @@ class Conditional(Family):
     def _class_row(self, name: str) -> Row:
         """One slot that holds the one-hot vector of a class. Raises UsageError for an unknown one."""
         classes = self.config.classes
+        if not classes:
+            raise ModelError("this model is one of classes, and names none")
         if name and name not in classes:
             some = ", ".join(classes[:8]) + ", ..." * (len(classes) > 8)
             raise UsageError(f"no class {name!r}{nearest(name, list(classes))}; known: {some}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -128,9 +129,10 @@ class Masked(Order):
 
     cached = False
 
-    def __init__(self, grids: list[tuple[int, int]]) -> None:
-        super().__init__(grids)
-        self.spread = halton(*grids[-1])
+    @cached_property
+    def spread(self) -> Tensor:
+        """Places [N] in the order that draws."""
+        return halton(*self.grids[-1])
 
     def passes(self, asked: int | None, redrawn: Tensor) -> list[Tensor]:
         order = self.spread[redrawn[self.spread]]
@@ -149,7 +151,7 @@ class Masked(Order):
         hidden = (torch.cos(math.pi / 2 * draw.strata()) * self.count).ceil().clamp(1, self.count)
         rank = draw.uniform(self.count).argsort(1).argsort(1)
         masked = rank < hidden[:, None]
-        elements = self.elements(net, tokens, ~masked, self.spread, features)
+        elements = self.elements(net, tokens, ~masked, rank, features)
         return Lesson(elements, tokens, masked / hidden[:, None])
 
 

@@ -42,7 +42,7 @@ class TokenOptions(Options):
         None, "Guidance scale; 1 = none.", low=-1e6, high=1e6, flags=("--cfg", "--cfg-scale"),
         key="guidance_scale", aliases=("cfg_scale",),
     )  # fmt: skip
-    rising: bool = option(False, "Guidance that rises from 1 at the first tokens to --cfg at the last.", panel=TOKENS)
+    rising: bool = option(False, "Guidance that rises from 1 at the first pass to --cfg at the last.", panel=TOKENS)
     temperature: float | None = option(
         None, "Of the tokens' probabilities; 0 = always the likeliest.", panel=TOKENS, low=0, high=100
     )
