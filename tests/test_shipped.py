@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers import flow_request
+from PIL import ImageStat
 from torch import Tensor
 
 from genctl import files, hub
@@ -115,6 +116,17 @@ def test_the_shipped_dcgan_knows_its_classes() -> None:
         shapes[name] = [(right - left) / (bottom - top) for left, top, right, bottom in boxes]  # type: ignore[misc]
     assert max(shapes["trouser"]) < 0.8
     assert min(shapes["sneaker"]) > 1.3
+
+
+def test_the_shipped_gan_heeds_colours() -> None:
+    """Of nine seeds each: hearts that are asked for in blue are, and those in red; alone as in a batch."""
+    model = Model(load("gan", torch.device("cpu")), "gan")
+    for prompt, channel in (("blue heart", 2), ("red heart", 0)):
+        drawn = model.draw(prompt, n=9, seed=1)
+        assert drawn[4].tobytes() == model.draw(prompt, seed=5)[0].tobytes()
+        for picture in drawn:
+            middle = ImageStat.Stat(picture.crop((24, 24, 40, 40))).mean
+            assert middle[channel] == max(middle)
 
 
 def test_a_picture_of_no_prompt_does_not_depend_on_the_prompts_beside_it() -> None:
