@@ -116,7 +116,25 @@ def hidden(width: int, out: int, stacked: int = 1) -> nn.Linear:
     return layer
 
 
-class Block(nn.Module):
+class Heads(nn.Module):
+    """What transformer blocks share: how rows fall into heads, and what they make of a text."""
+
+    heads: int
+    text_kv: nn.Linear
+    qk_scale: nn.Parameter
+
+    def split(self, x: Tensor, parts: int) -> Tensor:
+        """[B, N, parts D] -> [parts, B, heads, N, D / heads], contiguous (strided queries are slow to normalise)."""
+        batch, count, _ = x.shape
+        return x.view(batch, count, parts, self.heads, -1).permute(2, 0, 3, 1, 4).contiguous()
+
+    def text_keys(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Text [B, L, D] -> keys (normalised, scaled) and values [B, heads, L, d]."""
+        k, v = self.split(self.text_kv(text), 2)
+        return head_norm(k) * self.qk_scale[1].to(k.dtype), v
+
+
+class Block(Heads):
     """One transformer block over image tokens, with text keys and values."""
 
     def __init__(self, config: DiTConfig) -> None:
@@ -135,16 +153,6 @@ class Block(nn.Module):
         if config.text == "cross":
             self.cross_q = hidden(width, width)
             self.cross_out = hidden(width, width)
-
-    def split(self, x: Tensor, parts: int) -> Tensor:
-        """[B, N, parts D] -> [parts, B, heads, N, D / heads], contiguous (strided queries are slow to normalise)."""
-        batch, count, _ = x.shape
-        return x.view(batch, count, parts, self.heads, -1).permute(2, 0, 3, 1, 4).contiguous()
-
-    def text_keys(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Text [B, L, D] -> keys (normalised, scaled) and values [B, heads, L, d]."""
-        k, v = self.split(self.text_kv(text), 2)
-        return head_norm(k) * self.qk_scale[1].to(k.dtype), v
 
     def forward(self, x: Tensor, modulation: Tensor, text: Tensor | None, table: Tensor) -> Tensor:
         """x [B, N, D], modulation [B, 6, D], text [B, L, D], rotary table [2, N, d] -> [B, N, D]."""

@@ -27,7 +27,7 @@ from genctl.nets.rotary import rotary
 class PackedBlock:
     """One block's weights, packed, in the sampling dtype."""
 
-    block: Block
+    block: Any
     qkv: fast.Linear
     out: fast.Linear
     gate: fast.Linear
@@ -35,6 +35,18 @@ class PackedBlock:
     down: fast.Linear
     cross_q: fast.Linear | None
     cross_out: fast.Linear | None
+
+
+def pack_block(block: Any, dtype: torch.dtype) -> PackedBlock:
+    """Of a block with the layers qkv, out, gate_up and down, and for cross-attention cross_q and cross_out."""
+
+    def of(layer: torch.nn.Linear) -> fast.Linear:
+        return fast.linear(layer.weight.detach().to(dtype))
+
+    gate, up = block.gate_up.weight.detach().to(dtype).chunk(2)
+    gated = fast.linear(gate.contiguous(), activation="swish"), fast.linear_times(up.contiguous())
+    cross = (of(block.cross_q), of(block.cross_out)) if block.text == "cross" else (None, None)
+    return PackedBlock(block, of(block.qkv), of(block.out), *gated, of(block.down), *cross)
 
 
 @dataclass
@@ -51,22 +63,8 @@ class Packed:
 
 def pack(net: DiT, dtype: torch.dtype) -> Packed:
     """Pack every block's matrices for inference in `dtype`."""
-    packed, blocks = [], [block for block in net.blocks if isinstance(block, Block)]
-    for block in blocks:
-        gate, up = block.gate_up.weight.detach().to(dtype).chunk(2)
-        cross = block.text == "cross"
-        packed.append(
-            PackedBlock(
-                block,
-                fast.linear(block.qkv.weight.detach().to(dtype)),
-                fast.linear(block.out.weight.detach().to(dtype)),
-                fast.linear(gate.contiguous(), activation="swish"),
-                fast.linear_times(up.contiguous()),
-                fast.linear(block.down.weight.detach().to(dtype)),
-                fast.linear(block.cross_q.weight.detach().to(dtype)) if cross else None,
-                fast.linear(block.cross_out.weight.detach().to(dtype)) if cross else None,
-            )
-        )
+    blocks = [block for block in net.blocks if isinstance(block, Block)]
+    packed = [pack_block(block, dtype) for block in blocks]
     text_kv = None
     if net.config.text != "none":
         text_kv = fast.linear(torch.cat([block.text_kv.weight.detach() for block in blocks]).to(dtype))

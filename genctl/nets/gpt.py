@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl.config import above, below, within
-from genctl.nets.dit import filled, head_norm, hidden, merge, norm
+from genctl.nets.dit import Heads, filled, head_norm, hidden, merge, norm
 from genctl.nets.rotary import rotate, turns
 
 INIT = 0.02  # deviation of embeddings
@@ -50,7 +50,7 @@ class GPTConfig:
         return self.text_slots if self.text == "prefix" else 0
 
 
-class Block(nn.Module):
+class Block(Heads):
     """One transformer block; `text` of cross-attention is [B, L, D]."""
 
     def __init__(self, config: GPTConfig) -> None:
@@ -65,16 +65,6 @@ class Block(nn.Module):
         if config.text == "cross":
             self.cross_q, self.cross_out = hidden(width, width), hidden(width, width)
             self.text_kv = hidden(width, width, 2)
-
-    def split(self, x: Tensor, parts: int) -> Tensor:
-        """[B, M, parts D] -> [parts, B, heads, M, D / heads], contiguous."""
-        batch, count, _ = x.shape
-        return x.view(batch, count, parts, self.heads, -1).permute(2, 0, 3, 1, 4).contiguous()
-
-    def text_keys(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Text [B, L, D] -> keys (normalised, scaled) and values [B, heads, L, d]."""
-        k, v = self.split(self.text_kv(text), 2)
-        return head_norm(k) * self.qk_scale[1].to(k.dtype), v
 
     def forward(self, x: Tensor, table: Tensor, sees: Tensor | None, text: Tensor | None) -> Tensor:
         """x [B, M, D], table of RoPE [2, B or 1, 1, M, d], which element sees which [M, M] -> [B, M, D]."""

@@ -4,7 +4,6 @@ and values that lies still, packed weights, and conditions computed once. A test
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,58 +12,39 @@ from torch import Tensor
 
 from genctl.nets import dit, fast
 from genctl.nets.dit import merge
-from genctl.nets.dit_sample import by_row
+from genctl.nets.dit_sample import PackedBlock, by_row, pack_block
 from genctl.nets.gpt import GPT, Block
 
 EPS = torch.tensor(1e-6)
 
 
 @dataclass
-class PackedBlock:
-    """One block's weights, packed, in the sampling dtype."""
+class Turned:
+    """A packed block, and RoPE of its normalised queries and keys with their scales and 1 / sqrt(d) folded in."""
 
-    block: Block
-    qkv: fast.Linear
-    out: fast.Linear
-    gate: fast.Linear
-    up: Callable[[Tensor, Tensor], Tensor]  # (x, gate) -> up(x) * gate
-    down: fast.Linear
-    cross_q: fast.Linear | None
-    cross_out: fast.Linear | None
-    turn: Tensor  # RoPE of normalised queries and keys [2, 2, N, 1, d], their scales and 1 / sqrt(d) folded in
-    still: Tensor  # the same of what is not turned: text [2, 2, 1, 1, d]
+    weights: PackedBlock
+    turn: Tensor  # [2, 2, N, 1, d]
+    still: Tensor  # of what is not turned: text [2, 2, 1, 1, d]
 
 
 @dataclass
 class Packed:
     """What all pictures of a process share."""
 
-    blocks: list[PackedBlock]
+    blocks: list[Turned]
     last: fast.Linear
     dtype: torch.dtype
 
 
 def pack(net: GPT, dtype: torch.dtype) -> Packed:
     """Pack every block's matrices for inference in `dtype`."""
-
-    def of(weight: Tensor, activation: str = "none") -> fast.Linear:
-        return fast.linear(weight.detach().to(dtype), activation=activation)
-
     table = net.table(torch.arange(net.count, device=net.places.device)[None], 1)[:, 0, 0]  # [2, 1 + N, d]
-    packed = []
+    blocks = []
     for block in net.blocks:
         assert isinstance(block, Block)
-        gate, up = block.gate_up.weight.detach().to(dtype).chunk(2)
-        cross, turn = block.text == "cross", folded(block, table).to(dtype)
-        packed.append(
-            PackedBlock(
-                block, of(block.qkv.weight), of(block.out.weight), of(gate.contiguous(), "swish"),
-                fast.linear_times(up.contiguous()), of(block.down.weight),
-                of(block.cross_q.weight) if cross else None, of(block.cross_out.weight) if cross else None,
-                turn[:, :, 1:], turn[:, :, :1],
-            )
-        )  # fmt: skip
-    return Packed(packed, fast.linear(net.last.weight.detach().to(dtype), net.last.bias.detach().to(dtype)), dtype)
+        turn = folded(block, table).to(dtype)
+        blocks.append(Turned(pack_block(block, dtype), turn[:, :, 1:], turn[:, :, :1]))
+    return Packed(blocks, fast.linear(net.last.weight.detach().to(dtype), net.last.bias.detach().to(dtype)), dtype)
 
 
 def folded(block: Block, table: Tensor) -> Tensor:
@@ -99,7 +79,7 @@ class Cached:
         self.whole = by_row(net.whole, present, pooled.to(wide)).to(dtype)  # [R, 1, D]
         text = by_row(net.text_tokens, states.to(wide), present)
         if net.config.text == "cross":
-            made = (by_row(one.block.text_keys, text) for one in packed.blocks)
+            made = (by_row(one.weights.block.text_keys, text) for one in packed.blocks)
             self.text = [(k.to(dtype), v.to(dtype)) for k, v in made]
             return
         self._through(text.to(dtype), None)
@@ -121,9 +101,10 @@ class Cached:
         are kept."""
         rows, count, _ = x.shape
         start, stop = self.filled, self.filled + count
-        for index, packed in enumerate(self.packed.blocks):
+        for index, turned in enumerate(self.packed.blocks):
+            packed = turned.weights
             qkv = packed.qkv(norm(x)).view(rows, count, 3, packed.block.heads, -1).permute(2, 0, 1, 3, 4)
-            first, second = packed.still if at is None else packed.turn[:, :, at]  # [2, m, 1, d] each
+            first, second = turned.still if at is None else turned.turn[:, :, at]  # [2, m, 1, d] each
             normed = head_norm(qkv[:2])  # [2, R, m, H, d]
             q, k = torch.addcmul(normed * first[:, None], normed.roll(normed.shape[-1] // 2, -1), second[:, None])
             cache = self.keys[index]
