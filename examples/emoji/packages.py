@@ -61,11 +61,11 @@ def key_of(name: str) -> str:
     return "-".join(part for part in parts if part != "fe0f")
 
 
-def fetch(folder: Path) -> dict[str, Path]:
+def fetch(folder: Path, packages: dict[str, str] = PACKAGES) -> dict[str, Path]:
     """Each package's tar file in `folder`, fetched by `npm pack` where missing, checked by sha256."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
-    for package, digest in PACKAGES.items():
+    for package, digest in packages.items():
         name, version = package.rsplit("@", 1)
         path = folder / f"{name.lstrip('@').replace('/', '-')}-{version}.tgz"
         if not path.exists():

@@ -24,6 +24,7 @@ class Entry:
     weight: float = 1.0
     held_out: bool = False
     flips: bool = True  # whether it may be mirrored: nothing that is read, and nothing said to be left or right
+    loops: bool = False  # of a clip: whether after its last frame comes the first
 
 
 def held_out(split: str) -> bool:

@@ -21,6 +21,7 @@ from genctl.data.entry import Entry, class_of, held_out, split_of, words
 from genctl.data.metadata import TABLES, bounded, entries_of, tables_of
 from genctl.errors import InputError
 from genctl.media.folder import Found, is_about, is_text, look
+from genctl.media.formats import ENDINGS
 from genctl.text import cut, read_lines, short, shown
 
 
@@ -32,18 +33,20 @@ class Listing:
     entries: list[Entry]
     layout: str
     notes: list[str] = field(default_factory=list)
+    noun: str = "picture"
 
     def summary(self) -> str:
         captioned = sum(bool(entry.captions) for entry in self.entries)
         held = sum(entry.held_out for entry in self.entries)
-        parts = [f"{len(self.entries):,} {'picture' if len(self.entries) == 1 else 'pictures'}", self.layout]
+        parts = [f"{len(self.entries):,} {self.noun}{'' if len(self.entries) == 1 else 's'}", self.layout]
         parts += [f"{len(self.entries) - captioned:,} without a caption"] if 0 < captioned < len(self.entries) else []
         parts += [f"{held:,} held out"] if held else []
         return ", ".join(parts + self.notes)
 
 
-def scan(folder: Path, split: str = "split") -> Listing:
-    """List a folder's pictures with captions and splits (`split`: the metadata column that says which is held out).
+def scan(folder: Path, split: str = "split", endings: tuple[str, ...] = ENDINGS) -> Listing:
+    """List a folder's pictures (by their names' `endings`) with captions and splits (`split`: the metadata column that
+    says which is held out).
 
     Raises InputError that says what was found instead.
     """
@@ -51,7 +54,7 @@ def scan(folder: Path, split: str = "split") -> Listing:
         raise InputError(f"{shown(folder)}: no such folder; give a folder of pictures")
     if folder.is_file():
         raise InputError(f"{shown(folder)}: a file; give the folder that holds it, or a .zip or .tar of one")
-    found = look(folder)
+    found = look(folder, endings)
     tables = tables_of(folder)
     if tables:
         return _imagefolder(found, tables, split)

@@ -97,7 +97,8 @@ def _entry(file: Path, row: Row, split: str, where: str) -> Entry:
     belongs = "".join(_texts(row, split, where)[:1])
     return Entry(
         file, captions, _texts(row, "tags", where), style, codepoint or "".join(captions[:1]), group,
-        _weight(row.get("weight"), where), held_out(belongs), _flips(row.get("flip"), where),
+        _weight(row.get("weight"), where), held_out(belongs), _flag(row, "flip", True, where),
+        _flag(row, "loop", False, where),
     )  # fmt: skip
 
 
@@ -127,14 +128,15 @@ def bounded(texts: Iterable[str], where: str) -> tuple[str, ...]:
     return made
 
 
-def _flips(value: Any, where: str) -> bool:
-    """Whether a row may be mirrored, yes where nothing is said. Raises InputError for anything but true and false."""
+def _flag(row: Row, key: str, usual: bool, where: str) -> bool:
+    """What a row says under a key, or what is usual. Raises InputError for anything but true and false."""
+    value = row.get(key)
     said = str(value).lower()
-    if value in (None, "") or said in ("true", "1"):
-        return True
-    if said not in ("false", "0"):
-        raise InputError(f"{where}: flip {short(value)} is not true or false")
-    return False
+    if value in (None, ""):
+        return usual
+    if said not in ("true", "1", "false", "0"):
+        raise InputError(f"{where}: {key} {short(value)} is not true or false")
+    return said in ("true", "1")
 
 
 def _weight(value: Any, where: str) -> float:

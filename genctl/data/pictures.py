@@ -24,7 +24,7 @@ from genctl.data.captions import variants
 from genctl.data.folder import Entry, Listing, scan
 from genctl.draws import Draw, address
 from genctl.errors import InputError
-from genctl.media.formats import heic_ready
+from genctl.media.formats import ENDINGS, heic_ready
 from genctl.media.pictures import fit, read_picture, to_tensor
 from genctl.media.stream import read_file
 from genctl.sizes import Size
@@ -99,33 +99,63 @@ class Pictures:
         return self._rows([index * len(self) // count for index in range(count)])
 
     def _rows(self, rows: list[int]) -> Pictures:
-        entries = [self.entries[row] for row in rows]
+        return Pictures(self.pixels[torch.tensor(rows, dtype=torch.long)], *self._of(rows))
+
+    def _of(self, rows: list[int]) -> tuple[list[Entry], str, DataConfig, list[str]]:
+        """The fields that follow the pixels, of these rows."""
         chosen = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
-        return Pictures(
-            self.pixels[torch.tensor(rows, dtype=torch.long)],
-            entries,
-            f"{self.fingerprint}-{chosen}",
-            self.config,
-            self.bad,
-        )
+        return [self.entries[row] for row in rows], f"{self.fingerprint}-{chosen}", self.config, self.bad
+
+
+class Reader:
+    """How the files of a folder become rows: here one picture a row; data/clips.py has clips."""
+
+    endings: tuple[str, ...] = ENDINGS
+    named = ("pictures", "folder of pictures")
+
+    def key(self) -> list[Any]:
+        """What rows depend on, beside the files, the size and the fit."""
+        return []
+
+    def grouped(self, listing: Listing) -> Listing:
+        """The listing with entries of several files each put together."""
+        return listing
+
+    def digest(self, entry: Entry) -> bytes:
+        return _sha256(entry.file)
+
+    def decode(self, entry: Entry, size: Size, how: Fit, remarks: list[str]) -> Tensor | str:
+        """uint8 [3, H, W], or what is wrong with the file; `remarks` gets what is to be said of it."""
+        try:
+            image = read_picture(read_file(entry.file), str(entry.file), remarks.append)
+            return to_tensor(fit(image, size, how))
+        except InputError as error:
+            return str(error).removeprefix(f"{entry.file}: ")
+
+    def packed(self, rows: list[Tensor]) -> dict[str, Tensor]:
+        return {"pixels": torch.stack(rows)}
+
+    def made(self, packed: dict[str, Tensor], *fields: Any) -> Pictures:
+        return Pictures(packed["pixels"], *fields)
 
 
 def load(
-    folder: Path, size: Size | int, config: DataConfig, report: Callable[[str], None] = lambda line: None
-) -> Pictures:
+    folder: Path, size: Size | int, config: DataConfig, report: Callable[[str], None] = lambda line: None,
+    reader: Reader | None = None,
+) -> Pictures:  # fmt: skip
     """Decode the pictures of a folder, or of an archive of one, at one size. Raises InputError when more than half are
     bad."""
-    size, inside = Size.of(size), unpacked(folder)
+    size, inside, reader = Size.of(size), unpacked(folder), reader or Reader()
     try:
-        listing = scan(inside, config.split)
+        listing = reader.grouped(scan(inside, config.split, reader.endings))
     except InputError as error:
         raise InputError(_named(str(error), inside, folder)) from None
     entries = _hold_out(listing, config.held_out)
-    hashes = [_sha256(entry.file) for entry in entries]
+    hashes = [reader.digest(entry) for entry in entries]
     content = hashlib.sha256(b"".join(hashes)).hexdigest()
 
-    key = [3, content, size.plain, config.fit, heic_ready()]
-    made = cache.cached("pictures", key, lambda: _decode_all(entries, size, config.fit, (inside, folder)))
+    key = [3, content, size.plain, config.fit, heic_ready(), *reader.key()]
+    made = cache.cached("pictures", key, lambda: _decode_all(entries, size, config.fit, reader, (inside, folder)))
     why: list[str] = json.loads(bytes(made["why"].tolist()))
     wrong = [(entry, line) for entry, line in zip(entries, why, strict=True) if line]
     bad = [_named(_left_out(entry, line), inside, folder) for entry, line in wrong]
@@ -143,25 +173,29 @@ def load(
         content = hashlib.sha256(b"".join(sha for sha, line in zip(hashes, why, strict=True) if not line)).hexdigest()
     said = [[variants(entry), entry.held_out, entry.weight] for entry in kept]
     captions = hashlib.sha256(json.dumps(said).encode()).hexdigest()
-    fingerprint = hashlib.sha256(f"{content}/{size.plain}/{config.fit}/{captions}".encode()).hexdigest()[:16]
+    fingerprint = hashlib.sha256(
+        "/".join([content, str(size.plain), config.fit, captions, *map(str, reader.key())]).encode()
+    ).hexdigest()[:16]
     summary = replace(listing, entries=kept, notes=listing.notes + notes).summary()
     identity = {"pictures": len(kept), "content": content[:16], "captions": captions[:16]}
-    return Pictures(made["pixels"], kept, fingerprint, config, bad, summary, identity, attribution(inside))
+    return reader.made(made, kept, fingerprint, config, bad, summary, identity, attribution(inside))
 
 
-def _decode_all(entries: list[Entry], size: Size, how: Fit, places: tuple[Path, Path]) -> dict[str, Tensor]:
-    """pixels [N, 3, H, W] of what can be read; as bytes of JSON why: what is wrong with each entry or "", remarks: what
-    was said of each."""
+def _decode_all(
+    entries: list[Entry], size: Size, how: Fit, reader: Reader, places: tuple[Path, Path]
+) -> dict[str, Tensor]:
+    """The reader's tensors of what can be read; as bytes of JSON why: what is wrong with each entry or "", remarks:
+    what was said of each."""
     remarks: list[list[str]] = [[] for _ in entries]
     with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:
-        rows = list(pool.map(lambda entry, said: _decode(entry.file, size, how, said), entries, remarks))
+        rows = list(pool.map(lambda entry, said: reader.decode(entry, size, how, said), entries, remarks))
     why = [row if isinstance(row, str) else "" for row in rows]
     bad = [_left_out(entry, line) for entry, line in zip(entries, why, strict=True) if line]
     if len(bad) > len(rows) / 2:
-        many = f"{shown(places[1])}: {len(bad)} of {len(rows)} pictures cannot be read"
+        many = f"{shown(places[1])}: {len(bad)} of {len(rows)} {reader.named[0]} cannot be read"
         raise InputError(f"{many}, the first: {_named(bad[0], *places)}")
-    pixels = torch.stack([row for row in rows if isinstance(row, Tensor)])
-    return {"pixels": pixels, "why": _as_bytes(why), "remarks": _as_bytes(remarks)}
+    packed = reader.packed([row for row in rows if isinstance(row, Tensor)])
+    return packed | {"why": _as_bytes(why), "remarks": _as_bytes(remarks)}
 
 
 def _as_bytes(value: Any) -> Tensor:
@@ -206,14 +240,6 @@ def _sha256(path: Path) -> bytes:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError:
         return hashlib.sha256().digest()
-
-
-def _decode(path: Path, size: Size, how: Fit, remarks: list[str]) -> Tensor | str:
-    """uint8 [3, H, W], or what is wrong with the file; `remarks` gets what is to be said of it."""
-    try:
-        return to_tensor(fit(read_picture(read_file(path), str(path), remarks.append), size, how))
-    except InputError as error:
-        return str(error).removeprefix(f"{path}: ")
 
 
 def onto(tensor: Tensor, device: torch.device) -> Tensor:

@@ -23,10 +23,11 @@ from genctl.options import Options
 from genctl.sizes import Size
 
 if TYPE_CHECKING:
-    from genctl.data.pictures import Pictures
+    from genctl.data.pictures import DataConfig, Pictures
     from genctl.draws import Draw
 
 Watch = Callable[[str, int, int], None]  # stage, how many are done, of how many
+Remark = Callable[[str], None]
 Losses = Iterator[tuple[str, Tensor, dict[str, Tensor]]]
 
 
@@ -151,6 +152,17 @@ class Family(nn.Module):
     def settled(config: Any) -> Any:
         """The configuration with what it leaves open (None) filled in from the parts it names, without loading them."""
         return config
+
+    @staticmethod
+    def load_data(config: Any, folder: Path, data: DataConfig, report: Remark) -> Pictures:
+        """The training data of a folder, at the size of the configuration. Raises InputError."""
+        from genctl.data.pictures import load
+
+        return load(folder, config.pixels, data, report)
+
+    def inherited(self, family: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a model of that family, by the names that they would have here."""
+        return tensors
 
     @staticmethod
     def fitted(config: Any, pictures: Pictures) -> Any:

@@ -80,9 +80,14 @@ class Codec(Family):
         self.config, self.pixels = config, config.pixels
         self.factor, self.tile = net.factor, max(TILE, net.factor)
         config.pixels.check(net.factor, "the factor by which codes are smaller")
-        self.encoder = Encoder(net.channels, net.encoder_blocks, latent)
-        self.decoder = Decoder(net.channels, net.decoder_blocks, latent)
+        self.encoder, self.decoder = self.networks(latent)
         self.critic = PatchDiscriminator(config.loss.critic_width)
+
+    def networks(self, latent: int) -> tuple[nn.Module, nn.Module]:
+        """Encoder and decoder."""
+        net = self.config.net
+        encoder = Encoder(net.channels, net.encoder_blocks, latent)
+        return encoder, Decoder(net.channels, net.decoder_blocks, latent)
 
     @property
     def beyond_tensors(self) -> list[Any]:

@@ -27,6 +27,7 @@ FLOW = "genctl.families.flow.options:FlowOptions"
 REGISTRY: dict[str, Row] = {
     "vae": Row("genctl.families.vae:VAE"),
     "vq": Row("genctl.families.vq:VQ", kin=("vae",)),
+    "clipvae": Row("genctl.families.clipvae:ClipVAE", kin=("vae",), clips=True),
     "ldm": Row("genctl.families.ldm:LDM", FLOW),
     "rf": Row("genctl.families.rf:RF", FLOW, own_size=True),
     "gan": Row("genctl.families.gan:GAN", "genctl.families.adversarial.settings:GANOptions", own_size=True),

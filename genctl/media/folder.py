@@ -61,9 +61,9 @@ def is_about(path: Path) -> bool:
     return path.stem.lower() in ABOUT and path.suffix.lower() in ("", ".md", ".txt", ".csv", ".jsonl")
 
 
-def look(folder: Path) -> Found:
-    """What lies under a folder; dot-files and what systems leave behind are passed over. Raises InputError for a folder
-    that cannot be read."""
+def look(folder: Path, endings: tuple[str, ...] = ENDINGS) -> Found:
+    """What lies under a folder, pictures by the `endings` of their names; dot-files and what systems leave behind are
+    passed over. Raises InputError for a folder that cannot be read."""
     found, seen = Found(folder), set[tuple[int, int]]()
     waiting, linked = [folder], list[Path]()
     while waiting or linked:
@@ -82,13 +82,15 @@ def look(folder: Path) -> Found:
             continue
         for one in inside:
             if not (one.name in SKIPPED or one.name.startswith(".")):
-                _sort(Path(here, one.name), one, found, waiting, linked)
+                _sort(Path(here, one.name), one, found, waiting, linked, endings)
     found.pictures.sort()
     found.others.sort()
     return found
 
 
-def _sort(path: Path, one: os.DirEntry[str], found: Found, waiting: list[Path], linked: list[Path]) -> None:
+def _sort(
+    path: Path, one: os.DirEntry[str], found: Found, waiting: list[Path], linked: list[Path], endings: tuple[str, ...]
+) -> None:
     """Put one entry of a folder where it belongs."""
     try:
         folder, file = one.is_dir(), one.is_file()
@@ -100,7 +102,7 @@ def _sort(path: Path, one: os.DirEntry[str], found: Found, waiting: list[Path], 
         what = "links that lead nowhere" if one.is_symlink() else "devices, pipes or sockets"
         found.passed.setdefault(what, []).append(path)
     else:
-        (found.pictures if path.suffix.lower() in ENDINGS else found.others).append(path)
+        (found.pictures if path.suffix.lower() in endings else found.others).append(path)
 
 
 def picture_files(folder: Path) -> list[Path]:

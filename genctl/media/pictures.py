@@ -49,13 +49,13 @@ def read_picture(data: bytes, name: str, remark: Remark = lambda line: None) -> 
 
     Raises InputError, naming `name`, for anything that is not a whole picture of at most 110 megapixels.
     """
-    with _refused(data, name):
+    with refused(data, name):
         return on_white(*_read(data, name, remark))
 
 
 def read_mask(data: bytes, name: str, remark: Remark = lambda line: None) -> Image.Image:
     """The mask in `data` as grey, transparency laid on black: what is transparent is kept. Raises InputError."""
-    with _refused(data, name):
+    with refused(data, name):
         return as_mask(_read(data, name, remark)[0])
 
 
@@ -70,7 +70,7 @@ def as_mask(image: Image.Image) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _refused(data: bytes, name: str) -> Iterator[None]:
+def refused(data: bytes, name: str) -> Iterator[None]:
     """Whatever goes wrong within is an InputError that names the picture."""
     try:
         yield

@@ -56,7 +56,7 @@ def initialise(family: Family, name: str, device: Any, remark: Remark, asked: bo
     path = hub.resolve(name)
     document, _ = hub.read_document(path)
     registry.check_init(name, str(document.get("family")), family.name)
-    tensors = whole_tensors(path)
+    tensors = family.inherited(str(document.get("family")), whole_tensors(path))
     own = kept(family, family.state_dict())
     fitting = {key: value for key, value in tensors.items() if key in own and own[key].shape == value.shape}
     if not fitting:

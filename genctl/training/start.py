@@ -15,7 +15,7 @@ import torch
 
 from genctl import __version__, config, hub
 from genctl.data.captions import variants
-from genctl.data.pictures import DataConfig, Pictures, load
+from genctl.data.pictures import DataConfig, Pictures
 from genctl.devices import device_of, memory_bytes, set_threads
 from genctl.errors import InputError, UsageError, nearest
 from genctl.families import registry
@@ -68,7 +68,7 @@ def train(
     place = device_of(device)
     _check_buildable(cls, model_config, place)  # before the data are read, which takes its time
     keep_memory()
-    pictures = load(Path(data), model_config.pixels, data_config, remark)
+    pictures = cls.load_data(model_config, Path(data), data_config, remark)
     remark(f"data: {pictures.summary} ({data_config.fit} to {model_config.pixels.plain} px)")
     model_config = cls.fitted(model_config, pictures)
     torch.manual_seed(seed)  # of the initial weights

@@ -1,0 +1,208 @@
+"""A folder's clips decoded once, at one size and rate, and kept in memory as uint8; and windows of them.
+
+Clips are animated pictures, films, and folders of numbered frames; a still picture is a clip of one frame, so both can
+lie in one folder. Captions and splits are as of pictures (folder.py); of a table's rows `loop` says that after the last
+frame comes the first, and then a window may begin anywhere and be longer than the clip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from genctl.data.entry import Entry, class_of, words
+from genctl.data.folder import Listing
+from genctl.data.pictures import DataConfig, Fit, Pictures, Reader, augment, load, onto
+from genctl.draws import Draw
+from genctl.errors import InputError
+from genctl.media.clips import FILMS, films_ready, is_film, read_clip
+from genctl.media.formats import ENDINGS
+from genctl.media.pictures import fit, read_picture, to_tensor
+from genctl.media.stream import read_file
+from genctl.sizes import Size
+
+NUMBERED = re.compile(r"(.*?)(\d+)$")  # the stem of a frame's file
+LEAST_NUMBERED = 4  # files of consecutive numbers in one folder that are taken for the frames of a clip
+MOST_FRAMES = 512  # of a clip that are kept: a minute at 8 a second
+
+
+@dataclass(frozen=True)
+class Clips(Pictures):
+    """Clips one after another: `pixels` [all frames, 3, H, W] uint8, of each clip its `lengths` [N] in frames."""
+
+    lengths: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+
+    @property
+    def starts(self) -> Tensor:
+        """The place of each clip's first frame [N]."""
+        return self.lengths.cumsum(0) - self.lengths
+
+    @property
+    def loops(self) -> Tensor:
+        """Whether after the last frame comes the first [N]."""
+        return torch.tensor([entry.loops for entry in self.entries], dtype=torch.bool)
+
+    def clip(self, row: int) -> Tensor:
+        """All frames [T, 3, H, W] of one."""
+        start = int(self.starts[row])
+        return self.pixels[start : start + int(self.lengths[row])]
+
+    def windows(self, rows: Tensor, first: Tensor, frames: int) -> Tensor:
+        """So many frames of clips `rows` [B] from frame `first` [B] on: uint8 [B, frames, 3, H, W]. Beyond its end a
+        clip begins anew."""
+        place = (first[:, None] + torch.arange(frames)) % self.lengths[rows, None]
+        return self.pixels[onto(self.starts[rows, None] + place, self.pixels.device)]
+
+    def anywhere(self, rows: Tensor, uniform: Tensor, frames: int) -> Tensor:
+        """First frames [B] of windows that lie in the clips, or anywhere in those that are loops, by numbers [B] from 0
+        to 1."""
+        lengths = self.lengths[rows]
+        room = torch.where(self.loops[rows], lengths, lengths - frames + 1).clamp(min=1)
+        return (uniform * room).long().clamp(max=lengths.max())
+
+    def _rows(self, rows: list[int]) -> Clips:
+        starts, lengths = self.starts.tolist(), self.lengths.tolist()
+        frames = [torch.arange(starts[row], starts[row] + lengths[row]) for row in rows]
+        chosen = torch.cat(frames) if frames else torch.zeros(0, dtype=torch.long)
+        lengths = self.lengths[torch.tensor(rows, dtype=torch.long)]
+        entries, fingerprint, config, bad = self._of(rows)
+        return Clips(self.pixels[chosen], entries, fingerprint, config, bad, lengths=lengths)
+
+    def still(self) -> Tensor:
+        """Which are pictures, of one frame [N]."""
+        return self.lengths == 1
+
+
+class ClipReader(Reader):
+    """Reads files as clips of `fps` frames a second, of at least `frames`."""
+
+    endings = (*ENDINGS, *FILMS)
+    named = ("clips", "folder of clips")
+
+    def __init__(self, frames: int, fps: float) -> None:
+        self.frames, self.fps = frames, fps
+
+    def key(self) -> list[Any]:
+        return ["clips", self.frames, self.fps, films_ready()]
+
+    def grouped(self, listing: Listing) -> Listing:
+        """Folders of numbered frames become one entry each, which has the folder as its file."""
+        entries: list[Entry] = []
+        for folder, group in groupby(listing.entries, key=lambda entry: entry.file.parent):
+            inside = list(group)
+            if folder != listing.folder and consecutive([entry.file for entry in inside]):
+                known = class_of(listing.folder, folder)
+                beside = folder.with_suffix(".txt")
+                said = (beside.read_text("utf-8", "replace").strip(),) if beside.is_file() else ()
+                own = said or ((words(known),) if known else (words(folder.name),))
+                inside = [replace(inside[0], file=folder, captions=own, concept=known)]
+            entries += inside
+        return replace(listing, entries=entries, noun="clip")
+
+    def digest(self, entry: Entry) -> bytes:
+        if not entry.file.is_dir():
+            return super().digest(entry)
+        every = [super(ClipReader, self).digest(replace(entry, file=file)) for file in frame_files(entry.file)]
+        return hashlib.sha256(b"".join(every)).digest()
+
+    def decode(self, entry: Entry, size: Size, how: Fit, remarks: list[str]) -> Tensor | str:
+        """uint8 [T, 3, H, W]; text where it is too short."""
+        try:
+            frames = [to_tensor(fit(image, size, how)) for image in self._images(entry.file)]
+        except InputError as error:
+            return str(error).removeprefix(f"{entry.file}: ")
+        found, wanted = len(frames), self.frames
+        moves = is_film(entry.file) or found > 1
+        if moves and found < wanted and not entry.loops:
+            return (
+                f"{found} frames at {self.fps:g} a second, where {wanted} are trained on at once (a loop may be "
+                "shorter: the column `loop` of metadata.jsonl)"
+            )
+        return torch.stack(frames)
+
+    def _images(self, file: Path) -> Iterable[Image.Image]:
+        if file.is_dir():
+            return (read_picture(read_file(frame), str(frame)) for frame in frame_files(file)[:MOST_FRAMES])
+        return read_clip(read_file(file), str(file), self.fps, MOST_FRAMES)
+
+    def packed(self, rows: list[Tensor]) -> dict[str, Tensor]:
+        return {"pixels": torch.cat(rows), "lengths": torch.tensor([len(row) for row in rows])}
+
+    def made(self, packed: dict[str, Tensor], *fields: Any) -> Clips:
+        return Clips(packed["pixels"], *fields, lengths=packed["lengths"])  # type: ignore[misc]
+
+
+def load_clips(
+    folder: Path, size: Size, frames: int, fps: float, config: DataConfig, report: Callable[[str], None]
+) -> Clips:
+    """The clips of a folder, as `pictures.load`. Raises InputError where more than half cannot be read or are too
+    short."""
+    made = load(folder, size, config, report, ClipReader(frames, fps))
+    assert isinstance(made, Clips)
+    return made
+
+
+def consecutive(files: list[Path]) -> bool:
+    """Whether files are the frames of one clip by their names: one beginning, and numbers without a gap."""
+    found = [NUMBERED.match(file.stem) for file in files]
+    if len(files) < LEAST_NUMBERED or not all(found):
+        return False
+    names = {match.group(1) for match in found if match}
+    numbers = sorted(int(match.group(2)) for match in found if match)
+    return len(names) == 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The frames of a folder, by number."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and NUMBERED.match(path.stem)]
+    return sorted(files, key=lambda path: int(NUMBERED.match(path.stem).group(2)))  # type: ignore[union-attr]
+
+
+class ClipSource:
+    """Batches {"clips": [B, T, 3, H, W] float in [-1, 1]} of windows, or of single frames of clips and pictures:
+    `stills` is the share of batches of the latter."""
+
+    def __init__(self, clips: Clips, frames: int, stills: float, device: torch.device) -> None:
+        self.clips = replace(clips, pixels=clips.pixels.to(device))
+        self.frames, self.mixed = frames, Mixed(clips, stills)
+        self.weights = self.mixed.weights
+
+    def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
+        rows, frames = self.mixed.rows(rows, self.frames, draw)
+        first = self.clips.anywhere(rows, draw.uniform(), frames)
+        made = self.clips.windows(rows, first, frames)
+        return {"clips": varied(made, self.clips, rows, draw).float() / 127.5 - 1}
+
+
+def varied(windows: Tensor, clips: Clips, rows: Tensor, draw: Draw) -> Tensor:
+    """Windows [B, T, 3, H, W] mirrored and shifted as the data say, all frames of one alike."""
+    flat = windows.flatten(1, 2)  # the frames' channels one after another: all are moved as one picture
+    return augment(flat, clips.config, draw, clips.flips[rows]).view(windows.shape)
+
+
+class Mixed:
+    """Batches of clips, and now and then one of single frames: rows are drawn by clips' weights, and in a batch of
+    stills each row stands for any of the data, by theirs. Where nothing moves, all batches are of stills."""
+
+    def __init__(self, clips: Clips, share: float) -> None:
+        weights, moving = clips.weights, ~clips.still()
+        self.share = share if moving.any() else 1.0
+        self.weights = torch.where(moving, weights, 0.0) if moving.any() else weights
+        self.upto = weights.double().cumsum(0)
+
+    def rows(self, rows: Tensor, frames: int, draw: Draw) -> tuple[Tensor, int]:
+        """Which clips, and how many frames of each."""
+        if float(torch.rand((), generator=draw.step("stills"))) >= self.share:
+            return rows, frames
+        if self.share < 1:
+            rows = torch.searchsorted(self.upto, draw.uniform().double() * self.upto[-1], right=True)
+        return rows.clamp(max=len(self.upto) - 1), 1

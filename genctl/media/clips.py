@@ -1,0 +1,155 @@
+"""Clips from and to files: animated WebP, GIF and PNG by Pillow, films (mp4, webm, mov, mkv, avi) by PyAV, which is an
+extra: `pip install 'genctl[video]'`. A clip within the program is frames of one size, so many a second.
+
+Frames of a file come one after another with the seconds that each is shown, and a long film is never held whole.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import math
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from genctl.errors import InputError, UsageError
+from genctl.media.formats import open_picture
+from genctl.media.pictures import on_white, refused, turn_of
+
+FILMS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v")
+CODECS = {"mp4": "libx264", "webm": "libvpx-vp9"}  # of films that are written
+EXTRA = "films need pip install 'genctl[video]'"
+UNSAID = 0.1  # seconds of a frame that says none, as browsers have it
+ALIKE = 0.1  # relative difference of a file's rate and the one asked for, below which its frames are taken as they are
+MOST_FRAMES = 4096  # of one file
+QUALITY = "16"  # constant rate factor: near to lossless, for what is looked at frame by frame
+Frame = tuple[Image.Image, float]  # an RGB picture on white, and the seconds that it is shown
+
+
+def films_ready() -> bool:
+    """Whether films can be read and written: by an extra."""
+    return importlib.util.find_spec("av") is not None
+
+
+def is_film(path: Path) -> bool:
+    return path.suffix.lower() in FILMS
+
+
+def frames_of(data: bytes, name: str) -> Iterator[Frame]:
+    """The frames of a file's bytes in order; a picture has one. Raises InputError, naming `name`, for what is none, or
+    is damaged."""
+    return _film(data, name) if is_film(Path(name)) else _animation(data, name)
+
+
+def _animation(data: bytes, name: str) -> Iterator[Frame]:
+    with refused(data, name):
+        image = open_picture(data, name)
+        turn = turn_of(image, name, lambda line: None)
+        for place in range(min(getattr(image, "n_frames", 1), MOST_FRAMES)):
+            image.seek(place)
+            image.load()
+            seconds = image.info.get("duration", 0) / 1000
+            yield on_white(image.convert("RGBA") if image.mode == "P" else image, turn), seconds or UNSAID
+
+
+def _film(data: bytes, name: str) -> Iterator[Frame]:
+    """Upright, whatever the camera's position; sound is passed over."""
+    if not films_ready():
+        raise InputError(f"{name}: {EXTRA}; or save it as WebP or GIF")
+    import av
+
+    with refused(data, name), av.open(io.BytesIO(data), "r") as film:
+        if not film.streams.video:
+            raise ValueError("no video in it")
+        usual = 1 / float(film.streams.video[0].average_rate or 1 / UNSAID)
+        before: Any = None
+        for frame in islice(film.decode(video=0), MOST_FRAMES):
+            if before is not None:
+                lasts = usual if None in (before.time, frame.time) else frame.time - before.time
+                yield _upright(before), max(lasts, 0.0)
+            before = frame
+        if before is None:
+            raise ValueError("no frame in it")
+        yield _upright(before), usual
+
+
+def _upright(frame: Any) -> Image.Image:
+    image = frame.to_image()
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+
+
+def at_rate(frames: Iterable[Frame], fps: float) -> Iterator[Image.Image]:
+    """Frames as many a second: those shown at 0, 1/fps, 2/fps, ...; a file whose own rate is within a tenth of that is
+    taken frame by frame, so that a loop stays one."""
+    shown, made = 0.0, 0
+    for image, seconds in frames:
+        shown += 1 / fps if abs(seconds * fps - 1) < ALIKE else seconds
+        while made < math.floor(shown * fps + 0.5):  # at least half of a last step
+            made += 1
+            yield image
+
+
+def read_clip(data: bytes, name: str, fps: float, most: int = MOST_FRAMES) -> list[Image.Image]:
+    """At most so many frames of a file, at this rate; of a picture, or of what is shorter than a step, one."""
+    frames = frames_of(data, name)
+    first = next(frames)
+    return [*islice(at_rate(chain([first], frames), fps), most)] or [first[0]]
+
+
+def encode_film(frames: list[Image.Image], form: str, fps: float, document: str = "") -> bytes:
+    """The bytes of a film ("mp4" with H.264 that begins to play before its end, "webm" with VP9); `document` is kept as
+    its comment. Raises UsageError where films cannot be written."""
+    if not films_ready():
+        raise UsageError(f".{form}: {EXTRA}; or give a .webp or .gif")
+    import av
+    from av.logging import CRITICAL, set_level
+
+    set_level(CRITICAL)
+    out = io.BytesIO()
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof+use_metadata_tags"} if form == "mp4" else {}
+    with av.open(out, "w", format=form, options=options) as film:
+        if document:
+            film.metadata["comment"] = document
+        rate = rational(fps)
+        stream: Any = film.add_stream(CODECS[form], rate=rate)
+        stream.width, stream.height = (side + side % 2 for side in frames[0].size)
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": QUALITY} if form == "mp4" else {"crf": QUALITY, "b:v": "0"}
+        for image in frames:
+            film.mux(stream.encode(av.VideoFrame.from_image(_even(image))))
+        film.mux(stream.encode())
+    return out.getvalue()
+
+
+def rational(fps: float) -> Any:
+    from fractions import Fraction
+
+    return Fraction(fps).limit_denominator(1001)
+
+
+def _even(image: Image.Image) -> Image.Image:
+    """With its last column and row once more where a side is odd, which H.264 and VP9 do not take."""
+    wide, high = (side + side % 2 for side in image.size)
+    if (wide, high) == image.size:
+        return image
+    made = Image.new("RGB", (wide, high))
+    made.paste(image, (wide - image.width, high - image.height))
+    made.paste(image, (0, 0))
+    return made
+
+
+def film_comment(data: bytes) -> str:
+    """What a film says of itself. Never raises for a strange file: then nothing."""
+    if not films_ready():
+        return ""
+    import av
+
+    try:
+        with av.open(io.BytesIO(data)) as film:
+            return next((value for key, value in film.metadata.items() if key.lower() == "comment"), "")
+    except Exception:  # an untrusted file may fail in any of FFmpeg's ways
+        return ""
