@@ -27,10 +27,16 @@ LEAST_SIDE = 8  # pixels: one cell of the shipped codec
 MOST_PIXELS = 64_000_000  # of all frames; they are in the memory together, three numbers a pixel
 
 
+CLIP = ("frames", "fps")  # of a clip, which no walk draws
 PICTURES = ("steps",)  # options that a walk between pictures takes (through noise)
 
 
-@flags.takes(flags.of_kinds, sweeps=False)
+def walk_options() -> list[str]:
+    """What a walk takes of the models' options: not what it has itself (`--frames`)."""
+    return [name for name in flags.of_kinds() if name not in CLIP]
+
+
+@flags.takes(walk_options, sweeps=False)
 def interpolate(
     context: typer.Context,
     ends: Annotated[list[str] | None, typer.Argument(help="Two pictures or more; with --prompts, prompts.")] = None,
@@ -119,7 +125,7 @@ def _remark(model: Model, given: dict[str, Any], texts: list[str], quiet: bool) 
 
 def _refuse_unused(context: typer.Context, pictures: bool, prompts: bool, along: bool, output: str | None) -> None:
     if pictures:
-        unused = [name for name in flags.of_kinds() if name not in PICTURES]
+        unused = [name for name in walk_options() if name not in PICTURES]
         shared.refuse_unused(context, "between pictures", "seed", *unused)
     else:
         if not along:

@@ -70,12 +70,12 @@ class Clips(Pictures):
         return (uniform * room).long().clamp(max=lengths.max())
 
     def _rows(self, rows: list[int]) -> Clips:
-        starts, lengths = self.starts.tolist(), self.lengths.tolist()
-        frames = [torch.arange(starts[row], starts[row] + lengths[row]) for row in rows]
+        starts, counts = self.starts.tolist(), self.lengths.tolist()
+        frames = [torch.arange(starts[row], starts[row] + counts[row]) for row in rows]
         chosen = torch.cat(frames) if frames else torch.zeros(0, dtype=torch.long)
         lengths = self.lengths[torch.tensor(rows, dtype=torch.long)]
-        entries, fingerprint, config, bad = self._of(rows)
-        return Clips(self.pixels[chosen], entries, fingerprint, config, bad, lengths=lengths)
+        kept, fingerprint, config, bad = self._of(rows)
+        return Clips(self.pixels[chosen], kept, fingerprint, config, bad, lengths=lengths)
 
     def still(self) -> Tensor:
         """Which are pictures, of one frame [N]."""

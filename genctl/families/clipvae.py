@@ -255,6 +255,11 @@ class ClipVAE(VAE):
     def encoded(self, pictures: Tensor) -> Tensor:
         return self.codes_of(self.moments(pictures.to(self.device, self.dtype).transpose(1, 2), {})[0])
 
+    def prepare(self) -> None:
+        for weight in (*self.encoder.parameters(), *self.decoder.parameters()):
+            if weight.ndim == 4:  # not the slices of the past
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
     def rendered(self, codes: Tensor) -> Tensor:
         return self.decoder(self.features_of(codes), {}).float().transpose(1, 2)
 

@@ -29,6 +29,9 @@ REGISTRY: dict[str, Row] = {
     "vq": Row("genctl.families.vq:VQ", kin=("vae",)),
     "clipvae": Row("genctl.families.clipvae:ClipVAE", kin=("vae",), clips=True),
     "ldm": Row("genctl.families.ldm:LDM", FLOW),
+    "video": Row(
+        "genctl.families.video:Video", "genctl.families.flow.video_options:VideoOptions", kin=("ldm",), clips=True
+    ),
     "rf": Row("genctl.families.rf:RF", FLOW, own_size=True),
     "gan": Row("genctl.families.gan:GAN", "genctl.families.adversarial.settings:GANOptions", own_size=True),
     "ar": Row("genctl.families.ar:AR", "genctl.families.tokens.settings:TokenOptions", own_size=True),

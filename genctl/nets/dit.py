@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from genctl.config import above, below, within
 from genctl.nets import fast
+from genctl.nets.heads import Heads, by_frame, head_norm, hidden, merge, norm, together
 from genctl.nets.rotary import rotary, rotate
 
 COARSE = 2  # how many patches wide a coarse one is
@@ -52,6 +53,7 @@ class DiTConfig:
     text_width: Annotated[int, within(1, 1 << 16)] = 384
     text_slots: Annotated[int, within(1, 4096)] = 16
     dropout: Annotated[float, below(1)] = 0.0  # within SwiGLU
+    attention: Literal["full", "factorised"] = "full"  # of clips: between all places, or within frames and then in time
     skips: bool = False  # from each block of the first half to its mirror in the second, zero at the start
     scalars: tuple[Scalar, ...] = ()  # what the network is conditioned on beside t, for few steps
 
@@ -59,17 +61,6 @@ class DiTConfig:
     def coarsest(self) -> int:
         """Cells of the widest patch's side."""
         return self.patch * (COARSE if self.coarse_from < 1 else 1)
-
-
-def norm(x: Tensor) -> Tensor:
-    """RMS norm without a weight (with one, bf16 leaves the fast kernel)."""
-    return F.rms_norm(x, x.shape[-1:], eps=1e-6)
-
-
-def head_norm(x: Tensor) -> Tensor:
-    """RMS norm over a head's few numbers. By hand: for such short rows F.rms_norm is 8 times slower in bf16 on CPUs."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return x * torch.rsqrt(length.square() / x.shape[-1] + 1e-6).to(x.dtype)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -108,32 +99,6 @@ def embedded(embeddings: nn.ModuleList, scalars: Tensor | None) -> Tensor | floa
     return torch.stack([embed(scalars[:, i]) for i, embed in enumerate(embeddings)]).sum(0)
 
 
-def hidden(width: int, out: int, stacked: int = 1) -> nn.Linear:
-    """A matrix within a block, or several of the same input stacked to run as one product; it says so (`stacked`) to
-    optimisers that look at whole matrices."""
-    layer = nn.Linear(width, stacked * out, bias=False)
-    layer.stacked = stacked  # type: ignore[assignment]
-    return layer
-
-
-class Heads(nn.Module):
-    """What transformer blocks share: how rows fall into heads, and what they make of a text."""
-
-    heads: int
-    text_kv: nn.Linear
-    qk_scale: nn.Parameter
-
-    def split(self, x: Tensor, parts: int) -> Tensor:
-        """[B, N, parts D] -> [parts, B, heads, N, D / heads], contiguous (strided queries are slow to normalise)."""
-        batch, count, _ = x.shape
-        return x.view(batch, count, parts, self.heads, -1).permute(2, 0, 3, 1, 4).contiguous()
-
-    def text_keys(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Text [B, L, D] -> keys (normalised, scaled) and values [B, heads, L, d]."""
-        k, v = self.split(self.text_kv(text), 2)
-        return head_norm(k) * self.qk_scale[1].to(k.dtype), v
-
-
 class Block(Heads):
     """One transformer block over image tokens, with text keys and values."""
 
@@ -153,29 +118,34 @@ class Block(Heads):
         if config.text == "cross":
             self.cross_q = hidden(width, width)
             self.cross_out = hidden(width, width)
+        self.factorised = config.attention == "factorised"
+        if self.factorised:
+            self.time_qkv, self.time_out = hidden(width, width, 3), hidden(width, width)
 
-    def forward(self, x: Tensor, modulation: Tensor, text: Tensor | None, table: Tensor) -> Tensor:
-        """x [B, N, D], modulation [B, 6, D], text [B, L, D], rotary table [2, N, d] -> [B, N, D]."""
+    def forward(
+        self, x: Tensor, modulation: Tensor, text: Tensor | None, table: Tensor, frames: int = 1
+    ) -> Tensor:  # fmt: skip
+        """x [B, N, D] frame by frame, modulation [B, 6, D], text [B, L, D], rotary table [2, N, d] -> [B, N, D]."""
         rows = (modulation + self.table).to(x.dtype)[:, :, None]  # [B, 6, 1, D]
         shift1, scale1, gate1, shift2, scale2, gate2 = rows.unbind(1)
         q, k, v = self.split(self.qkv(modulate(x, shift1, scale1)), 3)
         scale = self.qk_scale.to(q.dtype)
         q = rotate(head_norm(q) * scale[0], table)
         k = rotate(head_norm(k) * scale[1], table)
+        if self.factorised:
+            q, k, v = (by_frame(part, frames) for part in (q, k, v))
         if text is not None and self.text == "joint":
-            text_k, text_v = self.text_keys(text)
+            text_k, text_v = (part.repeat_interleave(len(k) // len(part), 0) for part in self.text_keys(text))
             k, v = torch.cat([text_k, k], 2), torch.cat([text_v, v], 2)
-        x = x + gate1 * self.out(merge(fast.attention(q, k, v)))
+        attended = fast.attention(q, k, v)
+        x = x + gate1 * self.out(merge(together(attended, frames) if self.factorised else attended))
+        if self.factorised:
+            x = x + self.in_time(x, table, frames, self.time_qkv, self.time_out)
         if text is not None and self.text == "cross":
             (q,) = self.split(self.cross_q(norm(x)), 1)
             x = x + self.cross_out(merge(fast.attention(head_norm(q) * scale[0], *self.text_keys(text))))
         gate, up = self.gate_up(modulate(x, shift2, scale2)).chunk(2, -1)
         return x + gate2 * self.down(self.dropout(F.silu(gate) * up))
-
-
-def merge(x: Tensor) -> Tensor:
-    """[B, heads, N, d] -> [B, N, heads d]."""
-    return x.transpose(1, 2).flatten(2)
 
 
 def inner_width(config: DiTConfig) -> int:
@@ -232,6 +202,8 @@ class DiT(nn.Module):
         for block in self.blocks:
             if isinstance(block, Block) and block.text == "cross":
                 nn.init.zeros_(block.cross_out.weight)
+            if isinstance(block, Block) and block.factorised:
+                nn.init.zeros_(block.time_out.weight)
         for module in self.modules():
             if isinstance(module, ScalarEmbedding):
                 nn.init.zeros_(module.last.weight)
@@ -309,6 +281,7 @@ class DiT(nn.Module):
     ) -> Tensor:  # fmt: skip
         """`forward` of rows whose x is cut alike."""
         grid, depth = self.grid(x, cut.patch), self.config.width // self.config.heads
+        frames = grid[0] if self.axes == 3 else 1
         tokens = cut.embed(self.patchify(x, cut.patch))  # [B, N, D]
         c = self.condition(t, pooled, present, scalars)  # [B, D]
         modulation = self.modulation(c).view(-1, 6, self.config.width)  # [B, 6, D]
@@ -320,6 +293,6 @@ class DiT(nn.Module):
                 kept.append(tokens)
             elif place >= len(self.blocks) - len(self.skips):
                 tokens = tokens + self.skips[len(kept) - 1](norm(kept.pop()))
-            tokens = block(tokens, modulation, text, table)
+            tokens = block(tokens, modulation, text, table, frames)
         shift, scale = (self.last_table.to(tokens.dtype) + c[:, None].to(tokens.dtype)).chunk(2, 1)
         return self.unpatchify(cut.last(modulate(tokens, shift, scale)), grid, cut.patch)

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genctl.nets import fast
-from genctl.nets.dit import Block, DiT, head_norm, merge, norm
+from genctl.nets.dit import Block, DiT
+from genctl.nets.heads import by_frame, head_norm, merge, norm, together
 from genctl.nets.rotary import rotary
 
 
@@ -35,6 +36,8 @@ class PackedBlock:
     down: fast.Linear
     cross_q: fast.Linear | None
     cross_out: fast.Linear | None
+    time_qkv: fast.Linear | None = None
+    time_out: fast.Linear | None = None
 
 
 def pack_block(block: Any, dtype: torch.dtype) -> PackedBlock:
@@ -46,7 +49,8 @@ def pack_block(block: Any, dtype: torch.dtype) -> PackedBlock:
     gate, up = block.gate_up.weight.detach().to(dtype).chunk(2)
     gated = fast.linear(gate.contiguous(), activation="swish"), fast.linear_times(up.contiguous())
     cross = (of(block.cross_q), of(block.cross_out)) if block.text == "cross" else (None, None)
-    return PackedBlock(block, of(block.qkv), of(block.out), *gated, of(block.down), *cross)
+    time = (of(block.time_qkv), of(block.time_out)) if getattr(block, "factorised", False) else (None, None)
+    return PackedBlock(block, of(block.qkv), of(block.out), *gated, of(block.down), *cross, *time)
 
 
 @dataclass
@@ -59,6 +63,7 @@ class Packed:
     text_scale: Tensor  # of text keys, [blocks, 1, 1, 1, d]
     skips: list[fast.Linear]
     tables: dict[tuple[Any, ...], list[Tensor]] = field(default_factory=dict)  # of each grid that was drawn: by block
+    plain_tables: dict[tuple[Any, ...], Tensor] = field(default_factory=dict)  # RoPE's own
 
 
 def pack(net: DiT, dtype: torch.dtype) -> Packed:
@@ -100,6 +105,7 @@ class Loop:
         self.rows = shape[0] if states is None else len(states)
         self.shape, self.pictures = shape, shape[0]
         self.grid = net.grid(torch.empty(shape, device="meta"), self.cut.patch)
+        self.frames = self.grid[0] if config.attention == "factorised" and net.axes == 3 else 1  # apart from each other
         device = net.embed.weight.device
         given = None if scalars is None else scalars.to(device, torch.float32)
         self.modulations = self._modulations(times.to(device), pooled, present, given)
@@ -107,7 +113,8 @@ class Loop:
             known = None if trained is None else net.grid(torch.empty(1, *trained, device="meta"), self.cut.patch)
             table = rotary(self.grid, config.width // config.heads, device, known, self.cut.step)  # [2, N, d]
             packed.tables[self.grid, coarse] = [self._fold(p.block, table) for p in packed.blocks]
-        self.tables = packed.tables[self.grid, coarse]
+            packed.plain_tables[self.grid, coarse] = table.to(dtype)
+        self.tables, self.plain_table = packed.tables[self.grid, coarse], packed.plain_tables[self.grid, coarse]
         self.keys = None if states is None or present is None else self._text_buffers(states, present)
         self.embed, self.last = (
             (layer.weight.to(dtype), layer.bias.to(dtype)) for layer in (self.cut.embed, self.cut.last)
@@ -150,7 +157,7 @@ class Loop:
     @property
     def products(self) -> bool:
         """Whether attention is two plain products (bf16 on a CPU, few tokens); see nets/fast.py."""
-        few = math.prod(self.grid) + self.net.config.text_slots <= fast.SCORES_MOST
+        few = math.prod(self.grid) // self.frames + self.net.config.text_slots <= fast.SCORES_MOST
         return few and self.dtype == torch.bfloat16 and self.net.embed.weight.device.type == "cpu"
 
     def _text_buffers(self, states: Tensor, present: Tensor) -> Tensor:
@@ -163,7 +170,7 @@ class Loop:
         made = (
             made.view(rows, slots, len(packed.blocks), 2, net.config.heads, -1).permute(2, 3, 0, 4, 1, 5).contiguous()
         )
-        room = 0 if net.config.text == "cross" else math.prod(self.grid)
+        room = 0 if net.config.text == "cross" else math.prod(self.grid) // self.frames
         buffers = made.new_zeros(*made.shape[:4], slots + room, made.shape[-1])
         buffers[:, 0, :, :, :slots] = head_norm(made[:, 0]) * packed.text_scale
         buffers[:, 1, :, :, :slots] = made[:, 1]
@@ -229,12 +236,18 @@ class Loop:
         first, second = table
         turned = head_norm(qkv[:2])
         q, k = torch.addcmul(turned * first, turned.roll(turned.shape[-1] // 2, -1), second)
-        v = qkv[2]
+        v, frames = qkv[2], self.frames
+        if frames > 1:
+            q, k, v = (by_frame(part, frames) for part in (q, k, v))
         if text is not None and block.text == "joint":
-            slots = text.shape[3] - x.shape[1]
+            slots = text.shape[3] - k.shape[2]
+            text = text if frames == 1 else text.repeat_interleave(frames, 1)
             text[0, :, :, slots:], text[1, :, :, slots:] = k, v
             k, v = text
-        x = torch.addcmul(x, gate1, packed.out(merge(self._attend(q, k, v))))
+        attended = self._attend(q, k, v)
+        x = torch.addcmul(x, gate1, packed.out(merge(attended if frames == 1 else together(attended, frames))))
+        if packed.time_qkv is not None and packed.time_out is not None:
+            x = x + block.in_time(x, self.plain_table, frames, packed.time_qkv, packed.time_out)
         if text is not None and packed.cross_q is not None and packed.cross_out is not None:
             (q,) = block.split(packed.cross_q(norm(x)), 1)
             q = head_norm(q) * block.qk_scale[0].to(self.dtype) * self._root(block)

@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl.config import above, below, within
-from genctl.nets.dit import Heads, filled, head_norm, hidden, merge, norm
+from genctl.nets.dit import filled
+from genctl.nets.heads import Heads, head_norm, hidden, merge, norm
 from genctl.nets.rotary import rotate, turns
 
 INIT = 0.02  # deviation of embeddings

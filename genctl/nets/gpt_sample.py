@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genctl.nets import dit, fast
-from genctl.nets.dit import merge
 from genctl.nets.dit_sample import PackedBlock, by_row, pack_block
 from genctl.nets.gpt import GPT, Block
+from genctl.nets.heads import merge
 
 EPS = torch.tensor(1e-6)
 

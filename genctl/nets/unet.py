@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from genctl.config import below, within
 from genctl.nets import fast
-from genctl.nets.dit import Scalar, ScalarEmbedding, embedded, filled, head_norm, hidden, merge, time_features
+from genctl.nets.dit import Scalar, ScalarEmbedding, embedded, filled, time_features
+from genctl.nets.heads import head_norm, hidden, merge
 
 
 @dataclass(frozen=True)

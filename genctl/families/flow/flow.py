@@ -106,10 +106,14 @@ class Flow(FlowModel):
                 end = state
                 if step < count:
                     yield Drawn(start, self._guess_of(x[:1]), step, count, final=False)
-            pictures, edit = self.from_x(end), request.edit
+            pictures, edit = self.finished(end, request), request.edit
             if edit is not None and edit.mask is not None:
                 pictures = seamless(pictures, edit.picture.to(self.device), edit.mask.to(self.device))
             yield Drawn(start, pictures, step, count)
+
+    def finished(self, x: Tensor, request: Request) -> Tensor:
+        """The pictures of x as they were asked for."""
+        return self.from_x(x)
 
     def _guess_of(self, x: Tensor) -> Any:
         return torch.inference_mode()(lambda: self.from_x(x))

@@ -9,16 +9,18 @@ A family adds its network `net` and how pictures become x and back.
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl.diffusion import guide
 from genctl.diffusion.path import PATHS, Path
 from genctl.diffusion.target import combine, solve, weight
-from genctl.families.base import Blend
+from genctl.draws import Draw
+from genctl.families.base import Blend, Edit, Request
 from genctl.families.conditions.conditional import Conditional, Conditions
 from genctl.families.flow.options import FlowOptions
 from genctl.nets import fast
@@ -30,6 +32,16 @@ from genctl.sizes import Size
 
 GUIDANCE_UNIT = 1 / 8  # of the guidance scale as a student's network gets it, so that usual ones lie within (0, 1)
 AnyLoop = Loop | TwoLoops | GraphLoop | PlainLoop
+
+
+@dataclass(frozen=True)
+class Given:
+    """x that a drawing begins from [1, *shape]; with `free` [1, 1, ...] it stays so where that is 0, as the network has
+    learnt to see it: under the noise of the time, or `clean`."""
+
+    x: Tensor
+    free: Tensor | None = None
+    clean: bool = False
 
 
 class FlowModel(Conditional):
@@ -73,6 +85,25 @@ class FlowModel(Conditional):
     def distilled(self) -> bool:
         """Whether this is a student, whose network is conditioned on the guidance scale, and may be on a step's end."""
         return bool(self.config.net.scalars)
+
+    def noise_of(self, batch: dict[str, Tensor], t: Tensor, draw: Draw) -> Tensor:
+        """The noise [B, *shape] that training mixes with x at times t [B]."""
+        return draw.normal(*batch["x"].shape[1:])
+
+    def shape_for(self, request: Request) -> tuple[int, ...]:
+        """The shape of the x of one picture of a request."""
+        return self.shape if request.size is None else self.shape_of(request.size)
+
+    def begins_at(self, request: Request) -> float:
+        """The time at which drawing begins: 1 is noise."""
+        return request.edit.strength if request.edit else 1.0
+
+    def given(self, edit: Edit, shape: tuple[int, ...]) -> Given:
+        """What an x of this shape begins from, or is known of it."""
+        known = self.to_x(edit.picture[None]).to(self.device)
+        if edit.mask is None:
+            return Given(known)
+        return Given(known, F.adaptive_max_pool2d(edit.mask[None].to(known), known.shape[-2:]))
 
     # the network's word ----------------------------------------------------------------------------------------------
     def scaled(self, x_t: Tensor, t: Tensor) -> Tensor:

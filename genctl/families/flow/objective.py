@@ -56,7 +56,8 @@ class FlowMatching(Objective):
 
     def loss(self, flow: FlowModel, batch: Batch, draw: Draw) -> dict[str, Tensor]:
         """The loss, and what it is at the cleaner and the noisier times."""
-        t, z = times(flow, draw), draw.normal(*batch["x"].shape[1:])
+        t = times(flow, draw)
+        z = flow.noise_of(batch, t, draw)
         error = flow.error(batch["x"], z, t, conditions_of(batch))
         noisy, seen = (t > 0.5).float(), error.detach()  # a figure with a graph would hold the step's memory
         return {

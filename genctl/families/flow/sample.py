@@ -22,7 +22,7 @@ from genctl.diffusion.time import grid
 from genctl.draws import PictureNoise
 from genctl.errors import UsageError
 from genctl.families.base import Blend, Request
-from genctl.families.flow.model import FlowModel, stacked
+from genctl.families.flow.model import FlowModel, Given, stacked
 from genctl.families.flow.options import FlowOptions
 
 MOST_TOGETHER = (256, 32)  # pictures of the training size drawn at once at most: on a GPU, on a CPU
@@ -32,23 +32,23 @@ NOISE_START = 1 - 1e-3  # a predicted noise or score says nothing of the data at
 
 def steps(model: FlowModel, request: Request, start: int) -> Iterator[tuple[Tensor, Tensor, int, int]]:
     """(x_t, data guess, step, steps) of one chunk of pictures after each step."""
-    options, shape = options_of(model, request), shape_of(model, request)
+    options, shape = options_of(model, request), model.shape_for(request)
     seeds = request.seeds[start : start + request.chunk]
     asked = request.conditions[start : start + request.chunk] or [""] * len(seeds)
     noise = PictureNoise(seeds, shape)
     begin = noise()
     begin = begin if request.noise is None else request.noise[start : start + len(seeds)]
-    path, times = path_of(model, options), times_of(model, options, request.edit.strength if request.edit else 1.0)
+    path, times = path_of(model, options), times_of(model, options, model.begins_at(request))
     solver = SOLVERS[options.solver]
     evaluations = solver.evaluations(times, path)
     ends = 0 * times[1:] if options.solver == "consistency" else times[1:]  # it jumps to the data, and adds new noise
     denoise = denoiser(model, options, asked, (len(seeds), *shape), evaluations, ends, request.dtype, request.packed)
     x_t = path.b(times[0]) * begin.to(model.device)
     if request.edit is not None:
-        known = model.to_x(request.edit.picture[None]).to(model.device)
-        x_t = x_t + path.a(times[0]) * known
-        if request.edit.mask is not None:
-            denoise = keeping(denoise, known, request.edit.mask, path, evaluations)
+        given = model.given(request.edit, shape)
+        x_t = x_t if given.clean else x_t + path.a(times[0]) * given.x
+        if given.free is not None:
+            denoise = keeping(denoise, given, path, evaluations)
     walk = solver.run(denoise, x_t, times, path, lambda: noise().to(model.device))
     for step, (state, x) in enumerate(walk, 1):
         yield state, x, step, len(times) - 1
@@ -57,7 +57,7 @@ def steps(model: FlowModel, request: Request, start: int) -> Iterator[tuple[Tens
 def together(model: FlowModel, request: Request) -> int:
     """How many pictures are drawn at once: `request.chunk`, or one on a CPU whose products round a picture by the batch
     that it is in. So a picture is the same whatever it is drawn with. (On a GPU it is up to rounding.)"""
-    options, shape, count = options_of(model, request), shape_of(model, request), len(request.seeds)
+    options, shape, count = options_of(model, request), model.shape_for(request), len(request.seeds)
     most = MOST_TOGETHER[model.device.type == "cpu"] * model.pixels.area // (request.size or model.pixels).area
     request = replace(request, chunk=max(1, min(request.chunk, most)))
     chunk = min(request.chunk, count)
@@ -73,10 +73,6 @@ def together(model: FlowModel, request: Request) -> int:
 def options_of(model: FlowModel, request: Request) -> Any:
     """The request's options, settled: FlowOptions in which `steps` and `solver` are said."""
     return model.options(request)
-
-
-def shape_of(model: FlowModel, request: Request) -> tuple[int, ...]:
-    return model.shape if request.size is None else model.shape_of(request.size)
 
 
 def path_of(model: FlowModel, options: FlowOptions) -> Path:
@@ -173,15 +169,16 @@ def _blurred(pictures: Tensor) -> Tensor:
     return F.conv2d(across, kernel.transpose(2, 3), groups=pictures.shape[1])
 
 
-def keeping(denoise: Denoiser, known: Tensor, mask: Tensor, path: Path, evaluations: Tensor) -> Denoiser:
-    """Where the mask is 0 the data guess is the known picture itself. x_t there is then the known data with this
-    sample's noise: inpainting by replacement (arXiv:2011.13456, appendix I.2), exactly so where a and b are linear
-    in t, or the solver mixes guesses (euler, dpmpp_2m); else as nearly as the solver follows the path."""
-    free = F.adaptive_max_pool2d(mask[None].to(known), known.shape[-2:])
-    times = evaluations.to(known)
+def keeping(denoise: Denoiser, given: Given, path: Path, evaluations: Tensor) -> Denoiser:
+    """Where nothing is free the data guess is what is given. x_t there is then the known data with this sample's noise:
+    inpainting by replacement (arXiv:2011.13456, appendix I.2), exactly so where a and b are linear in t, or the solver
+    mixes guesses (euler, dpmpp_2m); else as nearly as the solver follows the path. Or the network sees it clean."""
+    assert given.free is not None
+    known, free, times = given.x, given.free, evaluations.to(given.x)
 
     def keep(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        x = torch.lerp(known, denoise(x_t, k)[0], free)
+        seen = torch.lerp(known, x_t, free) if given.clean else x_t
+        x = torch.lerp(known, denoise(seen, k)[0], free)
         return x, (x_t - path.a(times[k]) * x) / path.b(times[k])
 
     return keep

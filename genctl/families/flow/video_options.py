@@ -1,0 +1,21 @@
+"""What a clip can be asked for beside what a flow's picture can. Without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from genctl.families.flow.options import FlowOptions
+from genctl.options import option
+
+CLIP = "Clips"  # a panel of --help
+MOST_FRAMES = 1024
+
+
+@dataclass(frozen=True)
+class VideoOptions(FlowOptions):
+    """None means: as the model file says."""
+
+    frames: int | None = option(None, "Of a clip (default: as trained).", panel=CLIP, low=1, high=MOST_FRAMES)
+    fps: float | None = option(
+        None, "Frames shown a second (default: as trained; others are faster or slower).", panel=CLIP, low=0.1, high=100
+    )

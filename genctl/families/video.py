@@ -1,0 +1,209 @@
+"""Text to clips: latent diffusion (ldm.py) over codes with a time axis, by the same transformer.
+
+    training  x = codec.encode(window of a clip) [d, t, h, w], or of one frame [d, 1, h, w]; text states of a caption
+    sampling  noise -> x -> codec.decode
+
+A picture is a clip of one frame, so both are learned together. In some rows the first code frames are given: the
+network sees them without noise at every time, and so learns to go on from a picture, or from a clip's end
+(arXiv:2503.20314 gives them their own time; here the network is left to see that they are clean). Only the codec (a
+`clipvae`) and the number of axes differ from text to image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from genctl.config import above, within
+from genctl.data import cache
+from genctl.data.clips import Clips, Mixed, load_clips, varied
+from genctl.data.pictures import DataConfig, Pictures, onto
+from genctl.draws import Draw, address
+from genctl.errors import UsageError
+from genctl.families.base import Edit, Remark, Request, Source
+from genctl.families.clipvae import ClipVAE
+from genctl.families.coded import codec_config
+from genctl.families.conditions.captions import Described
+from genctl.families.flow.model import Given
+from genctl.families.flow.video_options import VideoOptions
+from genctl.families.ldm import LDM, LDMConfig
+from genctl.nets.dit import DiT
+from genctl.sizes import Size
+
+VIEWS = 4  # windows of a clip whose codes are computed ahead, where nobody says how many
+CHUNK = 8  # windows encoded at once
+MOST_GIVEN = 2  # code frames
+SHOWN = 4  # frames of a clip of a preview
+
+
+@dataclass(frozen=True)
+class VideoConfig(LDMConfig):
+    pixels: Size = Size(64, 64)
+    codec: str = "clipvae"
+    frames: Annotated[int | None, within(1, 4096)] = None  # of a training window, and
+    fps: Annotated[float | None, above(0, 1000)] = None  # frames a second, and
+    period: Annotated[int | None, within(1, 64)] = None  # frames of a code frame; None in training: as the codec has
+    stills: Annotated[float, within(0, 1)] = 0.2  # share of training batches of single frames
+    given: Annotated[float, within(0, 1)] = 0.25  # share of training rows whose first code frames are given
+
+
+class Video(LDM):
+    """Text (or nothing) -> clips [B, 3, T, S, S]; codes [B, d, t, S/f, S/f] are the codec's."""
+
+    name = "video"
+    Config = VideoConfig
+    Options = VideoOptions
+    can = frozenset({"sample", "encode", "decode", "text", "image"})
+    spaces = ("code",)  # type: ignore[assignment]
+    axes = "channels, time, height, width"
+    codec_family = "clipvae"
+    config: VideoConfig
+
+    def __init__(self, config: VideoConfig) -> None:
+        if None in (config.frames, config.fps, config.period):
+            raise UsageError("model.frames, model.fps and model.period are open; say those of the codec")
+        super().__init__(config)
+        if (self.frames - 1) % self.period:
+            raise UsageError(f"model.frames = {self.frames}: one and a multiple of the codec's {self.period}")
+        self.net = DiT(config.net, config.channels or 1, axes=3)
+
+    @property
+    def frames(self) -> int:
+        return self.config.frames or 1
+
+    @property
+    def fps(self) -> float:
+        return self.config.fps or 1.0
+
+    @property
+    def period(self) -> int:
+        return self.config.period or 1
+
+    @staticmethod
+    def settled(config: Any) -> Any:
+        codec = codec_config(config.codec, Video.codec_family)
+        found = {
+            "channels": codec.net.latent, "factor": codec.net.factor, "frames": codec.frames, "fps": codec.fps,
+            "period": codec.net.shape.period,
+        }  # fmt: skip
+        return replace(config, **{key: value for key, value in found.items() if getattr(config, key) is None})
+
+    @staticmethod
+    def load_data(config: Any, folder: Any, data: DataConfig, report: Remark) -> Pictures:
+        return load_clips(folder, config.pixels, config.frames, config.fps, data, report)
+
+    def unlike(self, codec: Any) -> str:
+        assert isinstance(codec, ClipVAE)
+        wrong = super().unlike(codec)
+        if wrong or codec.period == self.period:
+            return wrong
+        return f"has a code frame for {codec.period} frames, this model wants one for {self.period}"
+
+    # training --------------------------------------------------------------------------------------------------------
+    def judged(self, pictures: Pictures) -> list[str]:
+        return []
+
+    def source(self, pictures: Pictures, device: torch.device) -> Source:
+        assert isinstance(pictures, Clips)
+        return ClipCodeSource(self, pictures, device)
+
+    def noise_of(self, batch: dict[str, Tensor], t: Tensor, draw: Draw) -> Tensor:
+        """In some rows noise that leaves the first code frames as they are: (1 - a) / b x."""
+        x = batch["x"]
+        noise, chance, count = draw.normal(*x.shape[1:]), draw.uniform(), draw.uniform()
+        if x.shape[2] == 1:
+            return noise
+        most = min(MOST_GIVEN, x.shape[2] - 1)
+        given = torch.where(chance < self.config.given, 1 + (count * most).long(), 0)
+        first = torch.arange(x.shape[2], device=x.device) < given.to(x.device)[:, None]  # [B, t]
+        a, b = (part.to(x)[:, None, None, None, None] for part in (self.path.a(t), self.path.b(t).clamp(min=1e-4)))
+        return torch.where(first[:, None, :, None, None], (1 - a) / b * x, noise)
+
+    def preview(self, source: Source) -> Tensor:
+        """Four frames of each clip."""
+        clips = super().preview(source)
+        places = torch.linspace(0, clips.shape[2] - 1, SHOWN).round().long()
+        return clips[:, :, places].transpose(1, 2).flatten(0, 1)
+
+    def previewed(self, source: Source) -> list[dict[str, Any]]:
+        return [row for row in super().previewed(source) for _ in range(SHOWN)]
+
+    # sampling --------------------------------------------------------------------------------------------------------
+    def code_frames(self, frames: int) -> int:
+        """Frames of the code of so many."""
+        return 1 + -(-(frames - 1) // self.period)
+
+    def shape_of(self, size: Size) -> tuple[int, ...]:
+        channels, height, width = super().shape_of(size)
+        return channels, self.code_frames(self.frames), height, width
+
+    def asked_frames(self, request: Request) -> int:
+        return self.options(request).frames or self.frames
+
+    def shape_for(self, request: Request) -> tuple[int, ...]:
+        channels, _, height, width = super().shape_for(request)
+        return channels, self.code_frames(self.asked_frames(request)), height, width
+
+    def finished(self, x: Tensor, request: Request) -> Tensor:
+        return self.from_x(x)[:, :, : self.asked_frames(request)]
+
+    def begins_at(self, request: Request) -> float:
+        return 1.0
+
+    def given(self, edit: Edit, shape: tuple[int, ...]) -> Given:
+        """The code of a picture, or of a clip's end, as the first code frames; the others are drawn. Raises UsageError
+        where none is left to draw."""
+        clip = edit.picture if edit.picture.ndim == 4 else edit.picture[:, None]
+        code = self.to_x(clip[None]).to(self.device)
+        count = code.shape[2]
+        if count >= shape[1]:
+            raise UsageError(f"--frames: more than the {clip.shape[1]} that are given")
+        later = torch.arange(shape[1], device=self.device) >= count
+        x = torch.cat([code, code.new_zeros(1, shape[0], shape[1] - count, *shape[2:])], 2)
+        return Given(x, later.to(x)[None, None, :, None, None], clean=True)
+
+    def code_shape(self) -> tuple[int | None, ...]:
+        return self.config.channels, None, None, None
+
+
+class ClipCodeSource:
+    """Batches of codes x [B, d, t, h, w] of windows, or of single frames [B, d, 1, h, w], and their conditions. Of each
+    clip so many windows (`views`) are encoded ahead, from anywhere in it; codes lie in the cache."""
+
+    def __init__(self, model: Video, clips: Clips, device: torch.device) -> None:
+        codec, config = model.codec(), clips.config
+        self.mixed, self.views = Mixed(clips, model.config.stills), config.views or VIEWS
+        self.weights = self.mixed.weights
+        varied_by = [self.views, config.flip, config.jitter, clips.flips.tolist(), clips.loops.tolist()]
+        key = [1, codec.weights_sha256, clips.fingerprint, model.frames, *varied_by, *codec.beyond_tensors]
+        made = cache.cached("codes", key, lambda: encoded(codec, clips, model.frames, self.views, model.watch))
+        self.codes, self.firsts = made["windows"].to(device), made["stills"].to(device)  # view by view
+        self.described = Described(model, clips, device)
+        self.preview_prompts = self.described.previews[:4]
+
+    def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
+        rows, frames = self.mixed.rows(rows, 2, draw)
+        places = rows + len(self.weights) * (draw.uniform() * self.views).long()
+        table = self.firsts if frames == 1 else self.codes
+        return {"x": table[onto(places, table.device)].float()} | self.described.batch(rows, draw)
+
+
+def encoded(codec: ClipVAE, clips: Clips, frames: int, views: int, watch: Any) -> dict[str, Tensor]:
+    """Of each clip and view, view by view, as float16: the code of a window, and that of its first frame alone. The
+    first view of a loop begins at its beginning and is not varied."""
+    windows, stills, count = [], [], len(clips)
+    for view in range(views):
+        for start in range(0, count, CHUNK):
+            watch("encoding clips", view * count + start, views * count)
+            rows = torch.arange(start, min(start + CHUNK, count))
+            draw = Draw(address("window", view), count).part(start, start + len(rows))
+            first = clips.anywhere(rows, draw.uniform() * (view > 0), frames)
+            made = clips.windows(rows, first, frames)
+            made = varied(made, clips, rows, draw) if view else made
+            clip = (made.float() / 127.5 - 1).transpose(1, 2)
+            windows.append(codec.encoded(clip).cpu().half())
+            stills.append(codec.encoded(clip[:, :, :1]).cpu().half())
+    return {"windows": torch.cat(windows), "stills": torch.cat(stills)}
