@@ -18,18 +18,21 @@ from torch import Tensor
 from genctl import __version__, hub
 from genctl.asked import Asked, Job, size_of
 from genctl.errors import InputError
+from genctl.families import registry
 from genctl.families.base import Edit, Family, Request
+from genctl.media.clips import frames_of, is_film, read_clip
 from genctl.media.pictures import as_mask, crops, fit, on_white, read_mask, read_picture, to_float, to_tensor, turn_of
 from genctl.media.stream import read_file
 from genctl.sizes import Size
 
+END = 5  # frames of a clip's end that are gone on from: two code frames of a codec that takes four for one
 DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Event:
     """The picture of job `index` done, with how it was made; before that, the state after a step, when `guess` makes
-    the current picture [3, H, W] and `document` is None."""
+    the current picture [3, H, W] (clip [3, T, H, W]) and `document` is None."""
 
     index: int
     step: int
@@ -55,7 +58,7 @@ def draw(
                 continue
             for offset, picture in enumerate(part.pictures):
                 job = together[part.start + offset]
-                size = f"{picture.shape[2]}x{picture.shape[1]}"
+                size = f"{picture.shape[-1]}x{picture.shape[-2]}"
                 own = {job.condition_key: job.asked.condition, "seed": job.seed, "size": size}
                 document = made_by(family, job.model, **own, **recorded)
                 yield Event(start + part.start + offset, part.step, part.steps, document, lambda one=picture: one)  # type: ignore[misc]
@@ -69,7 +72,11 @@ def request_of(
     first = jobs[0].asked
     start = read_start(first, remark)
     size = size_of(jobs[0], start[0].size if start else None)
-    edit = edit_of(first, start, size, remark) if start else None
+    edit = None
+    if start and registry.row(family.name).clips:
+        edit = clip_edit(first, start[0], size, getattr(family, "fps", 1.0), remark)
+    elif start:
+        edit = edit_of(first, start, size, remark)
     facts: dict[str, Any] = {}
     if edit is not None:
         facts |= {"image": fingerprint(edit.picture), "strength": edit.strength}
@@ -99,12 +106,22 @@ def read_start(
     """The picture to begin from and its mask (grey), of one size. Raises InputError."""
     if asked.image is None:
         return None
-    image = as_picture(asked.image, remark)
+    image = first_frame(asked.image) if is_clip(asked.image) else as_picture(asked.image, remark)
     mask = None if asked.mask is None else _as_mask(asked.mask, remark)
     if mask is not None and mask.size != image.size:
         sizes = ["x".join(map(str, one.size)) for one in (mask, image)]
         raise InputError(f"{_named(asked.mask)}: is {sizes[0]}, the picture {sizes[1]}; make them one size")
     return image, mask
+
+
+def is_clip(source: Any) -> bool:
+    """Whether a file is a film by its name."""
+    return not isinstance(source, Image.Image) and is_film(Path(str(source)))
+
+
+def first_frame(source: Any) -> Image.Image:
+    """Of a film. Raises InputError."""
+    return next(frames_of(read_file(Path(source)), str(source)))[0]
 
 
 def as_picture(source: Any, remark: Callable[[str], None] = lambda line: None) -> Image.Image:
@@ -142,6 +159,18 @@ def edit_of(
         what = "white everywhere, so all is redrawn" if redrawn.max() else "white nowhere, so nothing is redrawn"
         remark(f"--mask is {what}")
     return Edit(to_float(to_tensor(fit(image, size))), asked.how_far, redrawn)
+
+
+def clip_edit(
+    asked: Asked, image: Image.Image, size: Size, fps: float, remark: Callable[[str], None]
+) -> Edit:  # fmt: skip
+    """A clip's first frames: a picture, or the last frames of a clip, which is gone on with."""
+    said = asked.image
+    frames = [image] if isinstance(said, Image.Image) else read_clip(read_file(Path(str(said))), str(said), fps)
+    if crops(image, size):
+        remark(f"--image is cropped to the proportions of {size}, which is drawn")
+    kept = frames[-END:] if len(frames) >= END else frames[-1:]
+    return Edit(torch.stack([to_float(to_tensor(fit(frame, size))) for frame in kept], 1))
 
 
 def mask_of(mask: Image.Image, size: Size) -> Tensor:

@@ -7,10 +7,6 @@ pictures[0].save("cat.png")
 
 from __future__ import annotations
 
-import io
-import json
-import operator
-import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -26,87 +22,17 @@ from genctl.drawing import as_picture, draw, made_by
 from genctl.errors import InputError, UsageError
 from genctl.families import registry, walk
 from genctl.families.base import Family
-from genctl.media.names import FORMATS, format_of, hundredths
+from genctl.media.clips import read_clip
 from genctl.media.pictures import crops, fit, pad_to, refuse_large, to_float, to_image, to_tensor
-from genctl.media.sheet import compose, document_of, square
+from genctl.media.stream import read_file
 from genctl.nets.lpips import psnr
 from genctl.options import walked
 from genctl.seeds import MOST, MOST_SEED, fresh_seed
+from genctl.shown import Clip, Picture, Pictures, made_of, warn, whole
 from genctl.sizes import MOST_SIDE, Size
 from genctl.writing import write_whole
 
-Callback = Callable[[int, int, int, "Picture"], Any]  # (picture's index, step, steps, the current guess)
-
-
-class Picture(Image.Image):
-    """A Pillow picture that knows how it was made (`document`) and says so in every file that it is saved to."""
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """How it was made; empty for a picture of unknown origin."""
-        return json.loads(self.info.get("genctl", "{}"))
-
-    @classmethod
-    def of(cls, image: Image.Image, document: dict[str, Any]) -> Picture:
-        """The same picture, with its document."""
-        image.__class__ = cls
-        assert isinstance(image, Picture)
-        image.info["genctl"] = json.dumps(document, sort_keys=True, ensure_ascii=False)
-        return image
-
-    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
-        """As Pillow's, with how it was made in the file (PNG, WebP, JPEG, GIF; not for `genctl=False`)."""
-        from genctl.media.provenance import embed
-        from genctl.media.write import OPTIONS
-
-        name = fp if isinstance(fp, (str, os.PathLike)) else getattr(fp, "name", "")
-        form = (
-            FORMATS.get(f".{format or ''}".lower(), "") if format else FORMATS.get(Path(str(name)).suffix.lower(), "")
-        )
-        said = self.document if params.pop("genctl", True) and form in OPTIONS else None
-        if not form:  # one of Pillow's, which has no place for it
-            super().save(fp, format, **params)
-            return
-        out = io.BytesIO()
-        super().save(out, form, **(OPTIONS[form] | embed(said or None, form) | params))
-        if isinstance(fp, (str, os.PathLike)):
-            write_whole(Path(fp), out.getvalue())
-        else:
-            fp.write(out.getvalue())
-
-
-class Pictures(list[Picture]):
-    """Pictures in order; a notebook shows them as one sheet."""
-
-    def __getitem__(self, place: Any) -> Any:
-        found = super().__getitem__(place)
-        return Pictures(found) if isinstance(place, slice) else found
-
-    def sheet(self) -> Image.Image:
-        """All on one sheet, as near to a square as it gets. Raises UsageError where there is none."""
-        if not self:
-            raise UsageError("there are no pictures to show")
-        return compose([*self], square(len(self)))
-
-    def save(self, path: str | Path, milliseconds: int = 80) -> None:
-        """A GIF or WebP that runs through them, or one sheet."""
-        from genctl.media.write import MOST_SHOWN, encode_animation, encode_picture
-
-        sheet, form, document = self.sheet(), format_of(Path(path)), self[0].document
-        if form in ("gif", "webp"):
-            milliseconds = _whole("milliseconds", milliseconds, 10, MOST_SHOWN)
-            if form == "gif" and hundredths(milliseconds) != milliseconds:
-                _warn(f"a GIF counts in hundredths of a second: {hundredths(milliseconds)} ms a frame")
-            write_whole(Path(path), encode_animation([*self], form, milliseconds, document))
-        else:
-            documents = [picture.document for picture in self]
-            said = document if len(self) == 1 else document_of(documents, square(len(self)))
-            write_whole(Path(path), encode_picture(sheet, form, said))
-
-    def _repr_png_(self) -> bytes | None:
-        from genctl.media.write import encode_picture
-
-        return encode_picture(self.sheet(), "png") if self else None
+Callback = Callable[[int, int, int, Any], Any]  # (picture's index, step, steps, the current guess)
 
 
 @dataclass(frozen=True)
@@ -154,8 +80,8 @@ class Model:
     def draw(
         self, prompt: str | Iterable[str] | None = "", n: int = 1, seed: int | None = None, *, batch: int = 8,
         callback: Callback | None = None, **asked: Any,
-    ) -> Pictures:  # fmt: skip
-        """`n` pictures of each prompt (or of `class_name=`), picture i from seed + i.
+    ) -> Pictures | list[Clip]:  # fmt: skip
+        """`n` pictures (or clips) of each prompt (or of `class_name=`), picture i from seed + i.
 
         `asked` are the model's options (`self.options`) and size=(width, height), image=, mask=, strength=, dtype=, as
         of `genctl sample`. `callback` gets the current guess after each step, of the first of each `batch`. Raises
@@ -166,20 +92,20 @@ class Model:
         prompts = [prompt] if isinstance(prompt, str) or prompt is None else list(prompt)
         if "sample" not in self.family.can:
             raise UsageError(f"a {self.family.name} model ({self.name}) cannot sample")
-        n, batch = _whole("n", n, 1, MOST), _whole("batch", batch, 1, MOST)
-        first = fresh_seed() if seed is None else _whole("seed", seed, 0, MOST_SEED - n)
+        n, batch = whole("n", n, 1, MOST), whole("batch", batch, 1, MOST)
+        first = fresh_seed() if seed is None else whole("seed", seed, 0, MOST_SEED - n)
         document = self.document
         jobs = [
             Job(self.name, first + index, *made, document)
             for made in (build(self.name, document, {"prompt": text} | asked) for text in prompts)
             for index in range(n)
         ]
-        found = Pictures()
+        found: list[Any] = [] if registry.row(self.family.name).clips else Pictures()
         for event in draw(self.family, jobs, batch, lambda line: warnings.warn(line, stacklevel=4)):
             if event.document is not None:
-                found.append(Picture.of(to_image(event.guess()), event.document))
+                found.append(made_of(event.guess(), event.document))
             elif callback is not None:
-                callback(event.index, event.step, event.steps, Picture.of(to_image(event.guess()), {}))
+                callback(event.index, event.step, event.steps, made_of(event.guess(), {}))
         return found
 
     # codes -----------------------------------------------------------------------------------------------------------
@@ -199,11 +125,13 @@ class Model:
         """The code of a picture (a path or a Pillow picture); sides that the codec cannot take are padded with white,
         and noted. In the space "noise": the noise that draws it, of its middle in the model's proportions; so is the
         code of a family that has one size only."""
-        image = as_picture(picture, _warn)
+        image = as_picture(picture, warn)
         refuse_large(*image.size)
         info: dict[str, Any] = {"model": self.shown, "sha256": self.family.weights_sha256}
         info |= {"axes": self.family.axes}
         space = self.space_of(space)
+        if registry.row(self.family.name).clips:
+            return self._encode_clip([image], 0.0, info)
         if not self.fitted(space):
             padded = to_float(pad_to(to_tensor(image), getattr(self.family, "factor", 8)))
             return Codes(self.family.encode(padded[None])[0].cpu(), info | {"pixels": [image.height, image.width]})
@@ -216,6 +144,21 @@ class Model:
         said = {"space": "noise", "prompt": prompt, "steps": steps, "round_trip_db": round(back, 2)}
         return Codes(noise[0].cpu(), info | said)
 
+    def encode_clip(self, source: Any) -> Codes:
+        """The code of a clip: a path, or its frames as Pillow pictures."""
+        fps = float(getattr(self.family.config, "fps", 0) or 1)
+        frames = source if isinstance(source, list) else read_clip(read_file(Path(source)), str(source), fps)
+        info: dict[str, Any] = {"model": self.shown, "sha256": self.family.weights_sha256, "axes": self.family.axes}
+        return self._encode_clip([as_picture(frame, warn) for frame in frames], fps, info)
+
+    def _encode_clip(self, frames: list[Image.Image], fps: float, info: dict[str, Any]) -> Codes:
+        size, factor = frames[0].size, getattr(self.family, "factor", None) or self.family.config.factor
+        padded = [to_float(pad_to(to_tensor(fit(frame, Size(*size))), factor)) for frame in frames]
+        refuse_large(*size)
+        codes = self.family.encode(torch.stack(padded, 1)[None])[0].cpu()
+        said = {"pixels": [size[1], size[0]]} | ({"frames": len(frames), "fps": fps} if len(frames) > 1 else {})
+        return Codes(codes, info | said)
+
     @property
     def shown(self) -> str:
         """Its name, never a path of this machine."""
@@ -223,8 +166,9 @@ class Model:
 
         return Path(self.name).stem if hub.path_like(self.name) else self.name
 
-    def decode(self, codes: Codes, name: str = "codes") -> Picture:
-        """The picture of codes or, where they say so, of noise. Raises InputError for codes of another shape."""
+    def decode(self, codes: Codes, name: str = "codes") -> Picture | Clip:
+        """The picture (or clip) of codes or, where they say so, of noise. Raises InputError for codes of another
+        shape."""
         info, family, shape = codes.info, self.family, list(codes.values.shape)
         if self.space_of(info.get("space")) == "noise":
             if len(shape) != len(family.noise_shape()) or shape[0] != family.noise_shape()[0]:
@@ -240,9 +184,14 @@ class Model:
                 shown = ", ".join("any" if side is None else str(side) for side in wanted)
                 raise InputError(f"{name}: codes of shape {shape}, where the model wants [{shown}]")
             picture = family.decode(codes.values[None])[0]
-        height, width = info.get("pixels") or picture.shape[1:]
+        height, width = info.get("pixels") or picture.shape[-2:]
         document = made_by(family, self.name, task="decode", size=f"{width}x{height}")
-        return Picture.of(to_image(picture[:, :height, :width]), document)
+        picture = picture[..., :height, :width]
+        if picture.ndim == 4 and picture.shape[1] > 1:
+            picture = picture[:, : info.get("frames") or picture.shape[1]]
+            fps = info.get("fps") or getattr(family.config, "fps", None)
+            return Clip.of(picture, document | {"frames": picture.shape[1], "fps": fps})
+        return Picture.of(to_image(picture[:, 0] if picture.ndim == 4 else picture), document)
 
     # walks -----------------------------------------------------------------------------------------------------------
     def interpolate(
@@ -262,21 +211,21 @@ class Model:
             raise UsageError("loop and space want ends: pictures, prompts or seeds")
         if (prompts or (prompt and not ends)) and not {"text", "class"} & self.family.can:
             raise UsageError(f"{self.name} takes no text or class condition")
-        seed = _whole("seed", seed, 0, MOST_SEED)
-        frames = _whole("frames", frames, max(2, len(ends or prompts or seeds or [])), MOST)
+        seed = whole("seed", seed, 0, MOST_SEED)
+        frames = whole("frames", frames, max(2, len(ends or prompts or seeds or [])), MOST)
         if made != type(made)():
             raise UsageError("interpolate takes no prompt, size, dtype or picture to change beside its ends")
         if ends and options.recorded().keys() - {"steps"}:
             raise UsageError("between pictures no option is taken but steps (through noise)")
         said: dict[str, Any] = {"task": "interpolate", "frames": frames, "prompt": prompt or " -> ".join(prompts or [])}
         if ends:
-            images = [as_picture(end, _warn) for end in ends]
+            images = [as_picture(end, warn) for end in ends]
             if max(images[0].size) > MOST_SIDE:
                 raise InputError(f"the first picture has a side of more than {MOST_SIDE} pixels")
             said |= {"space": self.space_of(space), "steps": getattr(options, "steps", None)}
             size = self.family.pixels if self.fitted(said["space"]) else Size(*images[0].size)
             if cropped := sum(crops(image, size) for image in images):
-                _warn(f"of {cropped} of {len(images)} pictures the middle alone, in the proportions of {size}")
+                warn(f"of {cropped} of {len(images)} pictures the middle alone, in the proportions of {size}")
             images = [fit(image, size) for image in images]
             drawn = self._between(images, said["space"], prompt, said["steps"], frames, loop)
         elif "sample" not in self.family.can:
@@ -310,18 +259,3 @@ class Model:
         tensors = [to_float(pad_to(to_tensor(image), getattr(self.family, "factor", 8))) for image in images]
         width, height = images[0].size
         return walk.between_pictures(self.family, torch.stack(tensors), frames, loop)[:, :, :height, :width]
-
-
-def _warn(line: str) -> None:
-    warnings.warn(line, stacklevel=3)
-
-
-def _whole(name: str, value: Any, low: int, high: int) -> int:
-    """A whole number within its ends. Raises UsageError."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = -1
-    if isinstance(value, bool) or not low <= number <= high:
-        raise UsageError(f"{name} {value!r}: wants a whole number from {low} to {high}")
-    return number

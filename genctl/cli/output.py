@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from genctl.cli.progress import Display
 from genctl.errors import UsageError
 from genctl.families import registry
 from genctl.media import names
-from genctl.media.sheet import CELLS
+from genctl.media.sheet import CELLS, MOST_STRIP
 from genctl.sizes import Size
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Session:
         self.announced = ""  # to be said once a model is there
         self.stopping = False
         self.written: set[Path] = set()
+        self.clips, self.stream = False, names.stream_of(out.path)
 
     def __enter__(self) -> Session:
         return self
@@ -72,8 +73,14 @@ class Session:
         self._check_data({job.model for job in jobs})
         sizes = self._sizes(jobs)
         results = self._results(jobs, sizes, plan.swept or [""] * len(jobs))
-        out = self.out
-        if out.path == "-":
+        out, clips = self.out, {is_clips(job) for job in jobs}
+        self.stream = names.stream_of(out.path)
+        if len(clips) > 1:
+            raise UsageError("models of pictures and of clips in one call; draw them apart")
+        self.clips = True in clips
+        if self.stream not in (None, "frames") and (not self.clips or len(jobs) > 1 or out.grid):
+            raise UsageError(f"-o {out.path}: for one clip of a model that draws such; -o - streams PNG after PNG")
+        if self.stream is not None:
             refuse_terminal()
             paths: list[Path] = []
         else:
@@ -81,6 +88,8 @@ class Session:
             paths = names.plan(out.path, wanted, out.force, "a folder or --grid", out.skip_existing, True)
         if out.grid:
             cell = (max(size.width for size in sizes), max(size.height for size in sizes))
+            if self.clips:  # a strip each, one below the other
+                cell, plan = (MOST_STRIP * cell[0], cell[1]), replace(plan, layout=sheet.below(plan.layout, len(jobs)))
             sheet.refuse(names.format_of(paths[0]) if paths else "png", len(jobs), plan.layout, cell)
         again = next((path for path in paths if path in self.written), None)
         if again is not None and not out.skip_existing:
@@ -113,7 +122,8 @@ class Session:
         for index, (job, size, text) in enumerate(zip(jobs, sizes, swept, strict=True), self.count):
             key = (id(job.asked), id(job.options))
             shown = fields[key] if key in fields else fields.setdefault(key, job.fields(size))
-            results.append(names.Result(index, job.seed, job.asked.condition, job.model, shown, text))
+            clip = is_clips(job) and not self.out.grid
+            results.append(names.Result(index, job.seed, job.asked.condition, job.model, shown, text, clip))
         return results
 
     def _check_data(self, models: set[str]) -> None:
@@ -156,7 +166,7 @@ class Session:
         """Draw the plan and put out each picture as soon as it is done; a sheet at the end."""
         from genctl.drawing import draw
         from genctl.media import sheet
-        from genctl.media.pictures import to_image
+        from genctl.shown import Clip, image_of, made_of
 
         kept: list[tuple[Image, dict[str, Any]]] = []
         done = 0
@@ -167,15 +177,15 @@ class Session:
                 if event.document is None:
                     self.display.event("step", event.step, event.steps, picture=self.count + event.index)
                     if self.preview:
-                        self.display.preview(to_image(event.guess()), event.step, event.steps)
+                        self.display.preview(image_of(event.guess()), event.step, event.steps)
                     continue
                 if compare:
                     self._differences(compare[0], _own(compare[1], done), event.document)
-                image = to_image(event.guess())
+                image = made_of(event.guess(), event.document)
                 path = self.paths[done] if self.paths and not self.out.grid else None
                 done += 1
                 if self.out.grid:
-                    kept.append((image, event.document))
+                    kept.append((image.sheet() if isinstance(image, Clip) else image, event.document))
                     self.display.event("draw", at + 1, self.count + len(self.jobs))
                 else:
                     said = {} if path is None else {"path": str(path)}
@@ -194,8 +204,8 @@ class Session:
         document = documents[0] if len(documents) == 1 else sheet.document_of(documents, self.plan.layout)
         self._put(image, self.paths[0] if self.paths else None, document)
 
-    def _put(self, image: Image, path: Path | None, document: dict[str, Any]) -> None:
-        made = put_out(image, path, document if self.out.metadata else None, self.out.force)
+    def _put(self, image: Any, path: Path | None, document: dict[str, Any]) -> None:
+        made = put_out(image, path, document if self.out.metadata else None, self.out.force, self.stream)
         if made is not None:
             self.written.add(made)
             self._result_line(made, document)
@@ -244,10 +254,28 @@ def _own(made: dict[str, Any], index: int) -> dict[str, Any]:
     return made | rows[index] if index < len(rows) else made
 
 
-def put_out(image: Image, path: Path | None, document: dict[str, Any] | None, force: bool) -> Path | None:
-    """One picture to its file, whose path is returned, or as PNG to stdout."""
+def is_clips(job: Job) -> bool:
+    return registry.row(job.document["family"]).clips
+
+
+def put_out(
+    image: Any, path: Path | None, document: dict[str, Any] | None, force: bool, stream: str | None = "frames"
+) -> Path | None:
+    """One picture, or the frames of a clip, to a file, whose path is returned; or to stdout, as PNG after PNG, or a
+    clip in another format."""
     from genctl.media import write
 
+    fps = getattr(image, "fps", None)
+    if fps is not None and path is not None:
+        form = names.format_of(path, clips=True)
+        return named(path, write.write_new(path, write.encode_clip([*image], form, fps, document), force))
+    if fps is not None and stream not in (None, "frames"):
+        write.write_stdout(write.encode_clip([*image], str(stream), fps, document))
+        return None
+    if fps is not None:
+        for frame in image:
+            write.write_stdout(write.encode_picture(frame, "png", document))
+        return None
     if path is not None:
         return named(path, write.write_picture(path, image, document, force))
     write.write_stdout(write.encode_picture(image, "png", document))

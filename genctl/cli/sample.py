@@ -66,7 +66,7 @@ def sample(
         raise UsageError("--prompts has the prompts; leave out --prompt, --class and --seeds")
     if prompts is not None and like is not None:
         raise UsageError("--like repeats a picture, --prompts draws others: give one of them")
-    if skip_existing and (force or output == "-" or (seed is None and seeds is None and like is None)):
+    if skip_existing and (force or (output or "").startswith("-") or (seed is None and seeds is None and like is None)):
         raise UsageError("--skip-existing needs --seed (or --seeds), for the same names again, and no -f or -o -")
     shared.one_stdout(output, as_json)
     first = fresh_seed() if seed is None else seed

@@ -77,7 +77,7 @@ def refuse_unused(context: typer.Context, where: str, *parameters: str) -> None:
 
 def one_stdout(output: str | None, as_json: bool) -> None:
     """Raise UsageError where both data and documents about files are asked for on stdout."""
-    if output == "-" and as_json:
+    if output is not None and as_json and (output == "-" or output.startswith("-.")):
         raise UsageError("--json has no effect with -o -, where stdout has the data itself; leave it out")
 
 

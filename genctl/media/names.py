@@ -4,7 +4,7 @@
 a.png            that file, its ending picks the format; an existing one is replaced only by force
 'out-{i:04d}.png' a template of {seed} {i} {prompt} {model}, and of the options such as {cfg} {steps}
 folder/          one file a picture
--                stdout, PNG after PNG
+-                stdout, PNG after PNG; of a clip -.mp4 and the like, one film
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from genctl.errors import UsageError, WorldError, nearest
 
 FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif"}
+CLIPS = {".webp": "webp", ".gif": "gif", ".png": "png", ".apng": "png", ".mp4": "mp4", ".webm": "webm"}
 PORTS = tuple("0123456789¹²³")  # Windows takes COM¹ for a port as well
 RESERVED = {
     "con",
@@ -46,12 +47,13 @@ class Result:
     model: str = ""
     further: Mapping[str, Any] = field(default_factory=dict)  # fields of a template, beside these
     swept: str = ""  # what tells it from the others of its seed and prompt
+    clip: bool = False
 
     @property
     def own_name(self) -> str:
         """Its name where none is asked for."""
         more = f"-{safe(self.swept)}" if self.swept else ""
-        return f"{safe(self.prompt or self.model)}-{self.seed}{more}.png"
+        return f"{safe(self.prompt or self.model)}-{self.seed}{more}{'.webp' if self.clip else '.png'}"
 
 
 def safe(text: str, most: int = 60) -> str:
@@ -71,12 +73,21 @@ def _kept(mark: str) -> bool:
     return unicodedata.category(mark)[0] in "LMNSP" or mark in JOINERS
 
 
-def format_of(path: Path) -> str:
-    """The picture format that a name's ending picks. Raises UsageError."""
-    form = FORMATS.get(path.suffix.lower())
+def format_of(path: Path, clips: bool = False) -> str:
+    """The format that a name's ending picks, of a picture or of a clip. Raises UsageError."""
+    known = CLIPS if clips else FORMATS
+    form = known.get(path.suffix.lower())
     if form is None:
-        raise UsageError(f"-o {path}: unknown ending {path.suffix!r}; use {', '.join(FORMATS)}, a folder, or -")
+        raise UsageError(f"-o {path}: unknown ending {path.suffix!r}; use {', '.join(known)}, a folder, or -")
     return form
+
+
+def stream_of(out: str | None) -> str | None:
+    """The format of what goes to stdout: PNG after PNG for `-`, one film or animation for `-.mp4`; None for files.
+    Raises UsageError."""
+    if out == "-":
+        return "frames"
+    return format_of(Path(f"clip{out[1:]}"), clips=True) if out is not None and out.startswith("-.") else None
 
 
 def hundredths(milliseconds: int) -> int:
@@ -104,8 +115,8 @@ def plan(
         paths = unique_within(Path(fill(out, result)) / name for result, name in zip(results, own, strict=True))
     else:
         paths = [Path(fill(out, result)) for result in results]
-    for path in paths:
-        format_of(path)
+    for path, result in zip(paths, results, strict=True):
+        format_of(path, result.clip)
     refuse_collisions(out or "", paths, instead)
     for path in paths:
         check_writable(path, force or existing, SKIPS if resumes and len(results) > 1 else "")

@@ -18,6 +18,8 @@ from genctl.media.formats import open_picture
 from genctl.media.png import PNG_START, png_texts
 
 USER_COMMENT, EXIF_IFD = 0x9286, 0x8769
+EBML = b"\x1aE\xdf\xa3"  # the beginning of a WebM
+FILM_BRANDS = tuple(b"ftyp" + brand for brand in (b"isom", b"iso5", b"iso6", b"mp42", b"mp41", b"M4V ", b"qt  "))
 XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -75,6 +77,11 @@ def embed(document: dict[str, Any] | None, form: str) -> dict[str, Any]:
     return {"exif": exif.tobytes(), "xmp": XMP.format(html.escape(text, quote=False)).encode()}
 
 
+def as_text(document: dict[str, Any]) -> str:
+    """The document as JSON, cut as `embed` does: for what holds a text of any length."""
+    return _fitted(document, MOST_OTHER)[0]
+
+
 def _fitted(document: dict[str, Any], room: int) -> tuple[str, dict[str, Any]]:
     """The document as JSON of at most `room` bytes in each of its disguises, and what it then holds."""
     most = MOST_TEXT
@@ -116,6 +123,10 @@ def _embedded(data: bytes) -> str | None:
     """The JSON that a picture carries; no pixel is decoded for it."""
     if data.startswith(PNG_START):
         return png_texts(data).get("genctl")
+    if data[:4] == EBML or data[4:12] in FILM_BRANDS:
+        from genctl.media.clips import film_comment
+
+        return film_comment(data)
     image = open_picture(data)
     if image.format == "GIF":
         return image.info.get("comment", b"").decode()

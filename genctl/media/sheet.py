@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 import math
 import unicodedata
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from genctl.errors import UsageError
 from genctl.media.write import MOST_SHEET, refuse_size
 
 CELLS = "pictures"  # of a sheet's provenance: what each of its pictures has of its own
+MOST_STRIP = 8  # frames of a clip on a sheet
 LABELS = ("row_labels", "column_labels", "cell_labels")
 GAP = 2  # white pixels between pictures
 INK = (20, 20, 20)
@@ -37,6 +39,15 @@ class Layout:
     @property
     def labelled(self) -> bool:
         return bool(self.row_labels or self.column_labels or self.cell_labels)
+
+
+def below(layout: Layout, count: int) -> Layout:
+    """So many in one column, each with the label that it has in `layout`."""
+    labels = layout.cell_labels
+    if not labels and layout.labelled:
+        rows, columns = layout.row_labels or ("",) * layout.rows, layout.column_labels or ("",) * layout.columns
+        labels = tuple(", ".join(filter(None, pair)) for pair in itertools.product(rows, columns))[:count]
+    return Layout(1, count, cell_labels=labels)
 
 
 def square(count: int) -> Layout:

@@ -12,8 +12,9 @@ from typing import Any
 from PIL import Image
 
 from genctl.errors import PipeClosedError, UsageError
+from genctl.media.clips import CODECS, encode_film
 from genctl.media.names import format_of, hundredths
-from genctl.media.provenance import embed
+from genctl.media.provenance import as_text, embed
 from genctl.writing import write_new
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -60,6 +61,15 @@ def encode_animation(
             f"{shown} milliseconds a frame: equal frames together are longer than a {form.upper()} has"
         ) from None
     return out.getvalue()
+
+
+def encode_clip(
+    frames: list[Image.Image], form: str, fps: float, document: dict[str, Any] | None = None
+) -> bytes:  # fmt: skip
+    """The bytes of a clip: an endless animation ("webp", "gif", "png"), or a film ("mp4", "webm")."""
+    if form in CODECS:
+        return encode_film(frames, form, fps, "" if document is None else as_text(document))
+    return encode_animation(frames, form, max(10, round(1000 / fps)), document)
 
 
 def refuse_size(form: str, width: int, height: int) -> None:

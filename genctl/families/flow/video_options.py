@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from genctl.families.flow.options import FlowOptions
 from genctl.options import option
@@ -19,3 +21,8 @@ class VideoOptions(FlowOptions):
     fps: float | None = option(
         None, "Frames shown a second (default: as trained; others are faster or slower).", panel=CLIP, low=0.1, high=100
     )
+
+    def settled(self, document: Mapping[str, Any], conditional: bool = True) -> VideoOptions:
+        said, made = document["config"], super().settled(document, conditional)
+        assert isinstance(made, VideoOptions)
+        return replace(made, frames=self.frames or said.get("frames"), fps=self.fps or said.get("fps"))
