@@ -14,10 +14,13 @@ from genctl.writing import exists, is_file
 def describe(target: str, remark: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Everything that a model (by name or path), picture or code file says of itself; `remark` gets what a person
     should know besides. A file is taken for what its first bytes say, whatever its name. Raises GenctlError."""
+    from genctl.media.clips import is_film
     from genctl.media.formats import ENDINGS, looks_like_picture
     from genctl.media.stream import read_file
 
     path = Path(target)
+    if is_film(path):
+        return of_film(read_file(path), target)
     if path.suffix.lower() in ENDINGS or (is_file(path) and looks_like_picture(first_of(path))):
         return of_picture(read_file(path), target, remark)
     if is_file(path) and path.suffix == ".safetensors":
@@ -45,6 +48,19 @@ def of_picture(data: bytes, name: str, remark: Callable[[str], None] = lambda li
         return document
     size = read_picture(data, name, remark).size
     return {"picture": f"{size[0]}x{size[1]}"} | (made_by_others(data) or {"made_by": "not said in the file"})
+
+
+def of_film(data: bytes, name: str) -> dict[str, Any]:
+    """How a film was made, else its size and how often it changes. Raises InputError."""
+    from genctl.media.clips import frames_of
+    from genctl.media.provenance import read_provenance
+
+    document = read_provenance(data)
+    if document is not None:
+        return document
+    image, seconds = next(frames_of(data, name))
+    said = {"made_by": "not said in the file"}
+    return {"film": f"{image.width}x{image.height}", "fps": round(1 / max(seconds, 1e-3), 2)} | said
 
 
 def first_of(path: Path) -> bytes:

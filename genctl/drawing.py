@@ -70,10 +70,11 @@ def request_of(
 ) -> tuple[Request, dict[str, Any]]:
     """The request of jobs that are drawn together, and what their pictures record beside its options."""
     first = jobs[0].asked
-    start = read_start(first, remark)
+    clips = registry.row(family.name).clips
+    start = read_start(first, (lambda line: None) if clips else remark)  # all of a clip's frames are looked at
     size = size_of(jobs[0], start[0].size if start else None)
     edit = None
-    if start and registry.row(family.name).clips:
+    if start and clips:
         edit = clip_edit(first, start[0], size, getattr(family, "fps", 1.0), remark)
     elif start:
         edit = edit_of(first, start, size, remark)

@@ -20,9 +20,9 @@ def _short_sheets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     steps would be most of a short run."""
     flow = sys.modules.get("genctl.families.flow.flow")
     if flow is not None and "whole_sheets" not in request.fixturenames:
-        from genctl.families.flow.options import FlowOptions
+        from genctl.families.flow.video_options import VideoOptions  # of pictures too
 
-        monkeypatch.setattr(flow, "Request", functools.partial(flow.Request, options=FlowOptions(steps=1)))
+        monkeypatch.setattr(flow, "Request", functools.partial(flow.Request, options=VideoOptions(steps=1)))
 
 
 @pytest.fixture
@@ -33,18 +33,20 @@ def whole_sheets() -> None:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small models with random weights: tiny-vae, tiny-ldm, tiny-rf and tiny-gan (classes red and green),
-    tiny-latent-gan, tiny-vq, tiny-vq-grids, tiny-ar (masked), tiny-raster (classes red and green) and tiny-scale, that
-    commands can name through GENCTL_MODELS."""
+    tiny-latent-gan, tiny-vq, tiny-vq-grids, tiny-ar (masked), tiny-raster (classes red and green), tiny-scale,
+    tiny-clipvae and tiny-video, that commands can name through GENCTL_MODELS."""
     import torch
 
     from genctl.families.adversarial.settings import CriticConfig, GANConfig, GeneratorConfig
     from genctl.families.ar import AR, ARConfig
+    from genctl.families.clipvae import ClipNetConfig, ClipVAE, ClipVAEConfig
     from genctl.families.codec import ConvConfig
     from genctl.families.gan import GAN
     from genctl.families.ldm import LDM, LDMConfig
     from genctl.families.rf import RF, RFConfig
     from genctl.families.saved import kept, save
     from genctl.families.vae import VAE, NetConfig, VAEConfig
+    from genctl.families.video import Video, VideoConfig
     from genctl.families.vq import VQ, QuantiserConfig, VQConfig
     from genctl.nets.dit import DiTConfig
     from genctl.nets.gpt import GPTConfig
@@ -84,6 +86,15 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             p for model in (vq, vq_grids, *(one.net for one in tokens.values())) for p in model.parameters()
         ]:
             parameter.add_(0.1 * torch.randn_like(parameter))
+    clip_net = ClipNetConfig((8, 8), (1, 1), (1, 1), latent=2, times=(True,), pasts=(0, 1))
+    clipvae = ClipVAE(ClipVAEConfig(32, frames=5, net=clip_net))
+    video_net = DiTConfig(width=64, depth=2, heads=2, text_slots=8, patch=2)
+    video = Video(
+        VideoConfig(32, codec="tiny-clipvae", channels=2, factor=4, frames=5, fps=8.0, period=2, net=video_net)
+    )
+    with torch.no_grad():
+        for parameter in [*clipvae.parameters(), *video.net.parameters()]:
+            parameter.add_(0.05 * torch.randn_like(parameter))
     before = os.environ.get("GENCTL_MODELS")
     os.environ["GENCTL_MODELS"] = str(folder)
     save(vae, folder / "tiny-vae.safetensors", kept(vae, vae.state_dict()), {})
@@ -99,6 +110,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if "text" in model.can:
             model.text()
         save(model, folder / f"{name}.safetensors", model.state_dict(), {})
+    save(clipvae, folder / "tiny-clipvae.safetensors", kept(clipvae, clipvae.state_dict()), {})
+    video.codec(), video.text()
+    save(video, folder / "tiny-video.safetensors", video.state_dict(), {})
     if before is None:
         del os.environ["GENCTL_MODELS"]
     return folder

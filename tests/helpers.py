@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,34 @@ def shape_folder(folder: Path, copies: int = 4) -> Path:
                     split = "test" if len(rows) % 5 == 4 else "train"
                     row = {"file_name": name, "text": f"{colour} {shape}", "tags": [shape, colour]}
                     rows.append(row | {"style": style, "codepoint": f"{colour}-{shape}", "split": split})
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def moving(shape: str, colour: str, frames: int, size: int = 32) -> list[Image.Image]:
+    """A shape that goes round and comes back to where it began after so many frames."""
+    made = []
+    for place in range(frames):
+        x = 6 + round(6 * math.sin(2 * math.pi * place / frames))
+        made.append(draw_shape(shape, colour, "plain", size, x - 6))
+    return made
+
+
+def clip_folder(folder: Path, frames: int = 8, stills: int = 0) -> Path:
+    """A set of eight loops and so many stills; every fifth row is held out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for shape in SHAPES:
+        for colour in COLOURS:
+            name = f"{shape}-{colour}.webp"
+            first, *rest = moving(shape, colour, frames)
+            first.save(folder / name, save_all=True, append_images=rest, duration=125, loop=0, lossless=True)
+            rows.append({"file_name": name, "text": f"{colour} {shape}", "loop": True})
+    for place in range(stills):
+        draw_shape("circle", COLOURS[place % 4], "outline").save(folder / f"still-{place}.png")
+        rows.append({"file_name": f"still-{place}.png", "text": f"{COLOURS[place % 4]} ring"})
+    for place, row in enumerate(rows):
+        row["split"] = "test" if place % 5 == 4 else "train"
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 

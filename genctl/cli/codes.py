@@ -61,14 +61,15 @@ def encode(
         raise UsageError("--skip-existing needs -o FILE or -o folder/, for the same names again, and no -f")
     if space is not None:
         shared.one_of("--space", space, registry.SPACES)
-    shared.require(model, "encode")
+    said = shared.require(model, "encode")
     if output not in (None, "-") and Path(str(output)).suffix != CODES and not str(output).endswith("/"):
         raise UsageError(f"-o {output}: codes end in {CODES}; give such a name, a folder/, or -")
     if output == "-":
         refuse_terminal()
     for source in pictures:
         shared.remark_left_out(source, quiet)
-    work = Encoding(model, size, space, prompt, steps, device, trust, quiet, context)
+    fps = (said["config"].get("fps") or 1.0) if registry.row(said["family"]).clips else None
+    work = Encoding(model, size, space, prompt, steps, device, trust, quiet, context, fps)
     if output == "-":
         work.stream(source for named in pictures for source in each(named))
         return
@@ -116,6 +117,7 @@ class Encoding:
     trust: bool
     quiet: bool
     context: typer.Context
+    fps: float | None = None  # of a model of clips
     model: Model | None = None
     seen: int = 0  # pictures
     named: int = 0  # bad ones that were said
@@ -173,12 +175,25 @@ class Encoding:
         """One picture's document. Raises InputError for what is no picture."""
         from genctl.media.pictures import fit, read_picture, refuse_large
 
+        if self.fps is not None:
+            return self._of_clip(name, data, self.fps)
         picture = read_picture(data, name, lambda line: shared.remark(line, self.quiet))
         picture = fit(picture, self.size) if self.size else picture
         refuse_large(*picture.size, name)
         shared.remark_large(name, *picture.size)
         self.model = self.model or shared.model_of(self.name, self.device, self.quiet, self.trust)
         return self._encoded(self.model, picture, name)
+
+    def _of_clip(self, name: str, data: bytes, fps: float) -> bytes:
+        from genctl.media.clips import read_clip
+        from genctl.media.pictures import fit
+
+        frames = read_clip(data, name, fps)
+        frames = [fit(frame, self.size) for frame in frames] if self.size else frames
+        shared.refuse_unused(self.context, "for clips", "prompt", "steps")
+        self.model = self.model or shared.model_of(self.name, self.device, self.quiet, self.trust)
+        self.model.space_of(self.space)
+        return self.model.encode_clip(frames).packed()
 
     def _encoded(self, model: Model, picture: Image, name: str) -> bytes:
         """Says what a round trip through noise loses."""
@@ -222,39 +237,43 @@ def decode(
 
     shared.one_stdout(output, as_json)
     documents = _documents(codes)
-    stream = output == "-"
+    stream = names.stream_of(output)
     listed = documents if stream else list(documents)
     paths: list[Path] = []
     if isinstance(listed, list):
-        paths = _picture_paths(
-            output, "decoded" if codes == "-" else Path(codes).stem, [info for _, info in listed], force
-        )
+        paths = _picture_paths(output, "decoded" if codes == "-" else Path(codes).stem, listed, force)
     models: dict[str, Model] = {}
     for index, (tensor, info) in enumerate(listed):
         decoder = _decoder(model or str(info.get("model", "")), info, models, device, trust, given=model is not None)
         _refuse_cells(tensor, decoder, codes)
         picture = decoder.decode(Codes(tensor, info), codes)
         said = None if no_metadata else picture.document
-        path = put_out(picture, paths[index] if paths else None, said, force)
+        path = put_out(picture, paths[index] if paths else None, said, force, stream)
         if path is not None:
             shared.result(path, as_json, {"i": index} | picture.document)
 
 
 def _refuse_cells(codes: Tensor, model: Model, name: str) -> None:
-    """Raise InputError for codes [C, h, w] of too large a picture; say that one takes a while."""
+    """Raise InputError for codes [C, h, w] or [C, t, h, w] of too large a picture; say that one takes a while."""
     from genctl.media.pictures import refuse_large
 
     factor = getattr(model.family, "factor", None) or getattr(model.family.config, "factor", None) or 1
-    height, width = (factor * cells for cells in codes.shape[-2:]) if codes.dim() == 3 else (0, 0)
+    height, width = (factor * cells for cells in codes.shape[-2:]) if codes.dim() in (3, 4) else (0, 0)
     refuse_large(width, height, name)
     shared.remark_large(name, width, height)
 
 
-def _picture_paths(output: str | None, stem: str, infos: list[dict[str, Any]], force: bool) -> list[Path]:
+def _picture_paths(output: str | None, stem: str, documents: list[Any], force: bool) -> list[Path]:
     """One path a document: without any output the codes' own name, and where there is such a picture a number."""
+    clips = [codes.dim() == 4 and codes.shape[1] > 1 for codes, _ in documents]
     if output is None:
-        return names.unique(Path(f"{stem}-{i}.png" if len(infos) > 1 else f"{stem}.png") for i in range(len(infos)))
-    results = [names.Result(i, i, stem, str(info.get("model", ""))) for i, info in enumerate(infos)]
+        numbers = [f"-{i}" if len(documents) > 1 else "" for i in range(len(documents))]
+        own = [f"{stem}{number}{'.webp' if clip else '.png'}" for number, clip in zip(numbers, clips, strict=True)]
+        return names.unique(map(Path, own))
+    results = [
+        names.Result(i, i, stem, str(info.get("model", "")), clip=clip)
+        for i, ((_, info), clip) in enumerate(zip(documents, clips, strict=True))
+    ]
     return names.plan(output, results, force)
 
 

@@ -67,7 +67,7 @@ class Clips(Pictures):
         to 1."""
         lengths = self.lengths[rows]
         room = torch.where(self.loops[rows], lengths, lengths - frames + 1).clamp(min=1)
-        return (uniform * room).long().clamp(max=lengths.max())
+        return torch.minimum((uniform * room).long(), room - 1)
 
     def _rows(self, rows: list[int]) -> Clips:
         starts, counts = self.starts.tolist(), self.lengths.tolist()

@@ -53,7 +53,8 @@ def _animation(data: bytes, name: str) -> Iterator[Frame]:
             image.seek(place)
             image.load()
             seconds = image.info.get("duration", 0) / 1000
-            yield on_white(image.convert("RGBA") if image.mode == "P" else image, turn), seconds or UNSAID
+            shown = on_white(image.convert("RGBA") if image.mode == "P" else image, turn)
+            yield (shown.copy() if shown is image else shown), seconds or UNSAID  # the next frame takes its place
 
 
 def _film(data: bytes, name: str) -> Iterator[Frame]:

@@ -1,0 +1,129 @@
+"""Clips by the commands that every family has."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import clip_folder, draw_shape, moving
+from PIL import Image
+from safetensors.torch import load_file
+
+import genctl
+from genctl.cli.main import execute
+from genctl.media.clips import frames_of, read_clip
+from genctl.media.stream import split_pngs
+
+TINY = ["--preset", "tiny", "--threads", "1", "--quiet"]
+DRAW = ["sample", "-m", "tiny-video", "--prompt", "cat", "--seed", "1", "--steps", "2", "-q"]
+
+
+def frames(path: str) -> list[bytes]:
+    return [image.tobytes() for image, _ in frames_of(Path(path).read_bytes(), path)]
+
+
+@pytest.mark.parametrize("ending", ["webp", "gif", "png", "mp4", "webm"])
+def test_a_clip_in_every_format(models: Path, ending: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([*DRAW, "--frames", "4", "--fps", "5", "-o", f"a.{ending}"]) == 0
+    made = list(frames_of(Path(f"a.{ending}").read_bytes(), f"a.{ending}"))
+    assert len(made) == 4
+    assert made[0][0].size == (32, 32)
+    assert made[0][1] == pytest.approx(0.2, abs=0.01)
+    said = genctl.info(f"a.{ending}")
+    assert (said["prompt"], said["frames"], said["fps"], said["seed"]) == ("cat", 4, 5.0, 1)
+    capsys.readouterr()
+
+
+def test_names_grids_and_streams(models: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert execute(DRAW) == 0
+    assert Path("cat-1.webp").exists()
+    assert execute([*DRAW, "-n", "2", "-o", "out/"]) == 0
+    assert frames("out/cat-1.webp") == frames("cat-1.webp")  # whatever is drawn beside it
+    assert len(frames("out/cat-2.webp")) == 5
+    assert execute([*DRAW, "-n", "2", "--grid", "-o", "sheet.png"]) == 0
+    assert Image.open("sheet.png").width > 5 * 32
+    capfdbinary.readouterr()
+    assert execute([*DRAW, "-o", "-"]) == 0
+    import io
+
+    assert len(list(split_pngs(io.BytesIO(capfdbinary.readouterr().out)))) == 5
+    assert execute([*DRAW, "-o", "-.mp4"]) == 0
+    film = capfdbinary.readouterr().out
+    assert len(read_clip(film, "a.mp4", 8)) == 5
+    for wrong in (["-n", "2", "-o", "-.mp4"], ["-o", "a.jpg"], ["-o", "-.xyz"], ["--frames", "0"], ["--mask", "m.png"]):
+        assert execute([*DRAW, *wrong]) == 2, wrong
+    assert execute(["sample", "-m", "tiny-ldm", "--prompt", "cat", "-o", "a.mp4"]) == 2
+    assert execute(["sample", "-m", "tiny-ldm", "--prompt", "cat", "--frames", "3"]) == 2
+    assert execute(["sample", "-m", "tiny-ldm,tiny-video", "--prompt", "cat", "-o", "b/"]) == 2
+    assert not Path("b").exists()
+
+
+def test_the_same_clip_again(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([*DRAW, "--frames", "3", "--cfg", "2", "-o", "a.webp"]) == 0
+    assert execute(["sample", "--like", "a.webp", "-q", "-o", "b.webp"]) == 0
+    assert frames("a.webp") == frames("b.webp")
+    assert execute(["sample", "--like", "a.webp", "--frames", "5", "-q", "-o", "c.webp"]) == 0
+    assert len(frames("c.webp")) == 5
+    clip = genctl.load("tiny-video").draw("cat", seed=1, steps=2, cfg=2, frames=3)[0]
+    assert (len(clip), clip.fps, clip.document["frames"]) == (3, 8.0, 3)
+    clip.save("d.webp")
+    assert frames("d.webp") == frames("a.webp")
+    capsys.readouterr()
+
+
+def test_a_clip_goes_on(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw_shape("circle", "red", "plain").resize((48, 40)).save("a.png")
+    assert execute([*DRAW, "--image", "a.png", "-o", "from-a-picture.webp"]) == 0
+    assert execute([*DRAW, "--image", "from-a-picture.webp", "--frames", "9", "-o", "on.webp"]) == 0
+    assert len(frames("on.webp")) == 9
+    assert "several frames" not in capsys.readouterr().err  # all are looked at
+    assert "image" in genctl.info("on.webp")
+    assert execute([*DRAW, "--image", "a.png", "--frames", "1", "-o", "none.webp"]) == 2
+    assert not Path("none.webp").exists()
+
+
+def test_codes_of_clips_and_back(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, *rest = moving("circle", "red", 6)
+    first.save("a.gif", save_all=True, append_images=rest, duration=120, loop=0)
+    assert execute(["encode", "a.gif", "-m", "tiny-clipvae", "-o", "a.safetensors"]) == 0
+    assert load_file("a.safetensors")["codes"].shape == (2, 4, 8, 8)
+    assert execute(["decode", "a.safetensors", "-o", "b.webp"]) == 0
+    assert len(frames("b.webp")) == 6
+    assert execute(["decode", "a.safetensors"]) == 0
+    assert len(frames("a.webp")) == 6
+    assert execute(["encode", "a.gif", "-m", "tiny-video", "-o", "c.safetensors"]) == 0
+    assert torch.equal(load_file("c.safetensors")["codes"], load_file("a.safetensors")["codes"])
+    first.resize((30, 30)).save("a.png")
+    assert execute(["encode", "a.png", "-m", "tiny-clipvae", "-o", "p.safetensors"]) == 0
+    assert load_file("p.safetensors")["codes"].shape == (2, 1, 8, 8)
+    assert execute(["decode", "p.safetensors", "-o", "p.png"]) == 0
+    assert Image.open("p.png").size == (30, 30)
+    capsys.readouterr()
+
+
+def test_trained_and_resumed_exactly(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip_folder(Path("set"), stills=4)
+    sets = ["--set", "train.save_minutes=100", "--set", "train.batch=4"]
+    codec = ["train", "--model", "clipvae", "set", *TINY, *sets]
+    assert execute([*codec, "-o", "codec", "--steps", "4"]) == 0
+    assert execute([*codec, "-o", "half", "--steps", "2"]) == 0
+    assert execute([*codec, "-o", "half", "--steps", "4"]) == 0
+    whole, resumed = load_file("codec/model.safetensors"), load_file("half/model.safetensors")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    flow = ["train", "--model", "video", "set", *TINY, *sets, "--set", "model.codec=codec", "--init", "none"]
+    assert execute([*flow, "-o", "flow", "--steps", "4"]) == 0
+    assert execute([*flow, "-o", "half-flow", "--steps", "2"]) == 0
+    assert execute([*flow, "-o", "half-flow", "--steps", "4"]) == 0
+    whole, resumed = load_file("flow/model.safetensors"), load_file("half-flow/model.safetensors")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert execute(["sample", "-m", "flow", "--trust", "--prompt", "red circle", "--steps", "2", "-o", "a.webp"]) == 0
+    assert (
+        len(read_clip(Path("a.webp").read_bytes(), "a.webp", 8)) == 5
+    )  # equal neighbours are kept as one, shown longer
+    assert sorted(path.suffix for path in Path("flow/samples").iterdir())
+    facts = genctl.info("flow")
+    assert facts["config"]["frames"] == 5
+    assert json.dumps(facts["prompts"])
+    capsys.readouterr()
+    assert execute(["train", "--model", "video", "set", *TINY, "--set", "model.codec=tiny-vae", "-o", "x"]) == 4
+    assert "cannot be the codec of another (clipvae)" in capsys.readouterr().err

@@ -1,0 +1,263 @@
+"""The codec of clips and the flow on its codes: begun from what is known of pictures, learning, drawing by address."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import Blind, clip_folder, draw_shape
+
+from genctl.data.clips import load_clips
+from genctl.data.pictures import DataConfig
+from genctl.draws import Draw
+from genctl.errors import UsageError
+from genctl.families.base import Edit, Request
+from genctl.families.clipvae import ClipLossConfig, ClipNetConfig, ClipVAE, ClipVAEConfig, ordered
+from genctl.families.flow.video_options import VideoOptions
+from genctl.families.saved import load
+from genctl.families.vae import VAE, NetConfig, VAEConfig
+from genctl.families.video import Video, VideoConfig
+from genctl.media.pictures import to_float, to_tensor
+from genctl.nets.dit import DiT, DiTConfig
+from genctl.nets.rotary import rotary
+from genctl.sizes import Size
+
+NET = ClipNetConfig((8, 16), (1, 1), (1, 1), latent=3, times=(True,), pasts=(0, 1))
+CONFIG = ClipVAEConfig(32, frames=5, net=NET)
+
+
+def data(folder: Path, **config: Any) -> Any:
+    return load_clips(clip_folder(folder, stills=4), Size(32, 32), 5, 8.0, DataConfig(**config), print).split(False)
+
+
+def clip(frames: int = 5, seed: int = 0) -> torch.Tensor:
+    return torch.rand(1, 3, frames, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_begun_from_a_picture_codec_it_has_its_codes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    pictures = VAE(VAEConfig(32, NetConfig((8, 16), (1, 1), (1, 1), latent=3)))
+    with torch.no_grad():
+        for parameter in pictures.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    pictures.code_mean.fill_(0.1), pictures.code_std.fill_(0.7)
+    config = dataclasses.replace(CONFIG, loss=ClipLossConfig(frozen="both", seen=2))
+    clips = ClipVAE(config)
+    with torch.no_grad():  # training moves what looks at other frames, and nothing else
+        for name, parameter in clips.named_parameters():
+            if name.endswith(".past") or ".time." in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    tensors = clips.inherited(
+        "vae", {key: value for key, value in pictures.state_dict().items() if "critic" not in key}
+    )
+    assert clips.load_state_dict(tensors, strict=False).unexpected_keys == []
+    shown = clip()[:, :, 0]
+    code = pictures.encode(shown)
+    assert torch.allclose(clips.encode(shown[:, :, None])[:, :, 0], code, atol=1e-5)
+    assert torch.allclose(clips.encode(clip())[:, :, 0], code, atol=1e-5)
+    assert torch.allclose(clips.decode(code[:, :, None])[:, :, 0], pictures.decode(code), atol=1e-5)
+    clips.prepare_training()
+    trained = {name for name, parameter in clips.named_parameters() if parameter.requires_grad}
+    assert {name for name in trained if not name.startswith("critic")} == {
+        name for name, _ in clips.named_parameters() if name.endswith(".past") or ".time." in name
+    }
+    with pytest.raises(UsageError, match="wants a picture codec to begin from"):
+        ClipVAE(config).judged(data(tmp_path))
+    with pytest.raises(UsageError, match="tensors"):
+        clips.inherited("vae", {key: value for key, value in tensors.items() if "layers.0" not in key})
+
+
+def test_tensors_are_put_in_order() -> None:
+    keys = ["d.layers.10.bias", "d.layers.2.second.weight", "d.layers.2.first.bias", "d.layers.10.weight"]
+    keys += ["d.layers.2.first.weight", "d.layers.2.second.bias"]
+    assert ordered(dict.fromkeys(keys)) == [  # type: ignore[arg-type]
+        "d.layers.2.first.weight", "d.layers.2.first.bias", "d.layers.2.second.weight", "d.layers.2.second.bias",
+        "d.layers.10.weight", "d.layers.10.bias",
+    ]  # fmt: skip
+
+
+def test_codes_of_any_length(models: Path) -> None:
+    codec = load("tiny-clipvae")
+    for frames, wanted in ((1, 1), (2, 2), (5, 3), (6, 4), (16, 9)):
+        made = clip(frames)
+        code = codec.encode(made)
+        assert code.shape == (1, 2, wanted, 8, 8)
+        assert codec.decode(code).shape == (1, 3, 1 + 2 * (wanted - 1), 32, 32)
+    whole = clip(17)
+    code = codec.encode(whole)  # part by part, as a long film is
+    assert torch.allclose(code, codec.encoded(whole), atol=1e-4)
+    assert torch.allclose(codec.decode(code), codec.rendered(code).clamp(-1, 1), atol=1e-4)
+    padded = torch.cat([whole[:, :, :4], whole[:, :, 3:4]], 2)  # the last frame stands for what is missing
+    assert torch.allclose(codec.encode(whole[:, :, :4]), codec.encode(padded), atol=1e-5)
+
+
+def test_codes_are_normalised_first_frames_by_themselves(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    codec, pictures = ClipVAE(CONFIG), data(tmp_path)
+    source = codec.source(pictures, torch.device("cpu"))
+    codec.finish(source)
+    rows = (~pictures.still()).nonzero()[:, 0]
+    windows = pictures.windows(torch.arange(len(pictures)), torch.zeros(len(pictures), dtype=torch.long), 5)
+    codes = codec.encoded((windows.float() / 127.5 - 1).transpose(1, 2))
+    for part in (codes[:, :, :1], codes[:, :, 1:]):
+        assert torch.allclose(part.mean((0, 2, 3, 4)), torch.zeros(3), atol=1e-3)
+        assert torch.allclose(part.std((0, 2, 3, 4)), torch.ones(3), atol=1e-2)
+    assert len(rows) > 0
+
+
+def test_the_codec_learns_on_moving_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    loss = ClipLossConfig(adversarial_from=0.9, critic_width=8, kl=0)
+    codec, pictures = ClipVAE(dataclasses.replace(CONFIG, loss=loss)), data(tmp_path)
+    monkeypatch.setattr(codec, "perceptual", lambda: Blind())
+    source = codec.source(pictures, torch.device("cpu"))
+    optimiser = torch.optim.AdamW(codec.phases()["model"].parameters(), 3e-3)
+    losses = []
+    for step in range(120):
+        rows = torch.multinomial(source.weights, 4, True, generator=torch.Generator().manual_seed(step))
+        (phase, total, figures), *_ = codec.training_step(source.batch(rows, Draw(step, 4)), Draw(step, 4), 0.0)
+        assert phase == "model"
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        losses.append(float(figures["l1"].detach()))
+    assert sum(losses[-10:]) < 0.35 * sum(losses[:10])
+    phases = [phase for phase, *_ in codec.training_step(source.batch(rows, Draw(1, 4)), Draw(1, 4), 1.0)]
+    assert phases == ["model", "critic"]
+
+
+# the flow ------------------------------------------------------------------------------------------------------------
+def request(seeds: list[int], prompts: list[str], edit: Edit | None = None, **asked: Any) -> Request:
+    return Request(seeds, list(prompts), VideoOptions(**({"steps": 2, "cfg": 2.0} | asked)), edit)
+
+
+def drawn(model: Any, asked: Request) -> torch.Tensor:
+    return torch.cat([part.pictures for part in model.sample(asked) if part.final])
+
+
+def test_four_clips_are_four_single_ones(models: Path) -> None:
+    model = load("tiny-video")
+    prompts = ["a cat", "a dog", "", "a cat"]
+    together = drawn(model, request([1, 2, 3, 4], prompts))
+    assert together.shape == (4, 3, 5, 32, 32)
+    for place, prompt in enumerate(prompts):
+        assert torch.equal(together[[place]], drawn(model, request([place + 1], [prompt])))
+    assert not torch.equal(together[0], together[3])
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4, 9])
+def test_as_many_frames_as_asked_for(models: Path, frames: int) -> None:
+    assert drawn(load("tiny-video"), request([1], ["a cat"], frames=frames)).shape == (1, 3, frames, 32, 32)
+
+
+def test_a_clip_goes_on_from_a_picture_and_from_a_clip(models: Path) -> None:
+    model = load("tiny-video")
+    codec = model.codec()
+    picture = to_float(to_tensor(draw_shape("circle", "red", "plain")))
+    made = drawn(model, request([1], ["a cat"], Edit(picture)))
+    assert torch.allclose(made[:, :, 0], codec.decode(codec.encode(picture[None, :, None]))[:, :, 0], atol=1e-4)
+    assert not torch.allclose(made[:, :, 1:], drawn(model, request([1], ["a cat"]))[:, :, 1:], atol=1e-3)
+    before = clip(3)[0]
+    went_on = drawn(model, request([1], ["a cat"], Edit(before), frames=9))
+    assert torch.allclose(went_on[0, :, :3], codec.decode(codec.encode(before[None]))[0], atol=1e-4)
+    with pytest.raises(UsageError, match="more than the 3 that are given"):
+        drawn(model, request([1], ["a cat"], Edit(before), frames=3))
+
+
+def test_given_frames_are_seen_without_noise(models: Path) -> None:
+    model: Any = load("tiny-video")
+    x, t = torch.randn(64, 2, 3, 8, 8), torch.linspace(0.01, 1, 64)
+    z = model.noise_of({"x": x}, t, Draw(3, 64))
+    clean = (model.path.mix(x, z, t) - x).abs().amax((1, 3, 4)) < 1e-4  # [B, t]
+    assert 5 < int(clean[:, 0].sum()) < 30  # a quarter of the rows
+    assert 0 < int(clean[:, 1].sum()) < int(clean[:, 0].sum())  # two code frames in some
+    assert not clean[:, 2].any()
+    assert not clean[:, 1][~clean[:, 0]].any()
+    still = torch.randn(8, 2, 1, 8, 8)
+    assert not torch.isclose(model.path.mix(still, model.noise_of({"x": still}, t[:8], Draw(3, 8)), t[:8]), still).all()
+
+
+def test_pictures_and_clips_are_learned_together(models: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = DiTConfig(width=64, depth=2, heads=2, text_slots=8, patch=2)
+    config = VideoConfig(32, codec="tiny-clipvae", stills=0.5, net=net)
+    model = Video(Video.settled(config))
+    assert (model.frames, model.fps, model.period) == (5, 8.0, 2)
+    source = model.source(data(tmp_path / "set"), torch.device("cpu"))
+    shapes = set()
+    for step in range(12):
+        rows = torch.multinomial(source.weights, 4, True, generator=torch.Generator().manual_seed(step))
+        batch = source.batch(rows, Draw(step, 4))
+        shapes.add(tuple(batch["x"].shape))
+        ((phase, loss, _),) = model.training_step(batch, Draw(step, 4), 0.0)
+        loss.backward()
+        assert (phase, bool(torch.isfinite(loss))) == ("model", True)
+    assert shapes == {(4, 2, 3, 8, 8), (4, 2, 1, 8, 8)}
+
+
+# the network ---------------------------------------------------------------------------------------------------------
+def net_of(**changes: Any) -> DiT:
+    torch.manual_seed(0)
+    net = DiT(DiTConfig(width=48, depth=2, heads=2, text_slots=4, text_width=16, **changes), 3, axes=3).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return net
+
+
+def conditions(rows: int) -> tuple[torch.Tensor, ...]:
+    return torch.randn(rows, 4, 16), torch.rand(rows, 4) > 0.3, torch.randn(rows, 16)
+
+
+@pytest.mark.parametrize("attention", ["full", "factorised"])
+@torch.no_grad()
+def test_a_network_on_pictures_goes_on_with_clips(attention: str) -> None:
+    """What it makes of one frame is what the picture's network makes of it."""
+    clips = net_of(attention=attention)
+    if attention == "factorised":
+        for block in clips.blocks:
+            block.time_out.weight.zero_()
+    pictures = DiT(DiTConfig(width=48, depth=2, heads=2, text_slots=4, text_width=16), 3).eval()
+    pictures.load_state_dict({k: v for k, v in clips.state_dict().items() if ".time_" not in k})
+    x, t, asked = torch.randn(2, 3, 8, 8), torch.tensor([0.2, 0.9]), conditions(2)
+    assert torch.allclose(clips(x[:, :, None], t, *asked)[:, :, 0], pictures(x, t, *asked), atol=1e-5)
+    if attention == "factorised":  # and of several, each of them alone, but for its turn in time
+        several = torch.randn(2, 3, 3, 8, 8)
+        made = clips(several, t, *asked)
+        assert torch.allclose(made[:, :, 0], pictures(several[:, :, 0], t, *asked), atol=1e-5)
+
+
+@torch.no_grad()
+def test_factorised_attention_is_the_slow_obvious_one() -> None:
+    """A frame is seen by its own frame, and by the same place in others."""
+    net = net_of(attention="factorised")
+    x, t, asked = torch.randn(1, 3, 3, 8, 8), torch.tensor([0.5]), conditions(1)
+    block, made = net.blocks[0], {}
+    hook = block.register_forward_hook(lambda module, inputs, out: made.update(inputs=inputs, out=out))
+    net(x, t, *asked)
+    hook.remove()
+    tokens, modulation, text, table, frames = made["inputs"]
+    places = tokens.shape[1] // frames
+    base = made["out"]
+    for frame, place in ((1, 5), (2, 0)):
+        changed = tokens.clone()
+        changed[:, frame * places + place] += 1
+        apart = (block(changed, modulation, text, table, frames) - base)[0].abs().amax(-1).view(frames, places) > 1e-6
+        wanted = torch.zeros(frames, places, dtype=torch.bool)
+        wanted[frame] = True  # its own frame, by attention within it
+        reached = wanted.clone()
+        reached[:] = wanted[frame]  # and, through time, every place that those changed
+        assert torch.equal(apart[frame], wanted[frame])
+        assert bool((apart <= reached).all())
+
+
+def test_time_turns_nothing_at_the_first_frame() -> None:
+    flat, deep = rotary((4, 6), 32), rotary((3, 4, 6), 32)
+    assert torch.equal(deep[:, :24], flat)
+    assert not torch.allclose(deep[:, 24:48], flat, atol=1e-2)
+    angles = torch.atan2(deep[1], deep[0]).view(3, 24, 32)
+    later = (angles - angles[0]).remainder(2 * torch.pi)
+    assert torch.allclose(later[1], later[1][:1].expand(24, -1), atol=1e-4)  # the same at every place
+    longer = rotary((9, 4, 6), 32, trained=(3, 4, 6))
+    assert torch.allclose(longer[:, :72], deep, atol=1e-5)  # a longer clip is no slower one
