@@ -68,7 +68,7 @@ def _measure(
     trust: bool, display: Display,
 ) -> dict[str, Any]:  # fmt: skip
     from genctl.config import build
-    from genctl.data.pictures import DataConfig, load
+    from genctl.data.pictures import DataConfig
     from genctl.metrics import evaluate
     from genctl.metrics.bits import with_density
 
@@ -80,7 +80,7 @@ def _measure(
         with_density(family)  # before the data are read
     recorded = family.info.get("data", {})
     settings = build(DataConfig, recorded.get("settings", {}))  # the same split and crop as in training
-    pictures = load(folder, family.pixels, settings, lambda line: shared.remark(f"genctl: {line}", quiet))
+    pictures = family.load_data(family.config, folder, settings, lambda line: shared.remark(f"genctl: {line}", quiet))
     shared.remark(f"data: {pictures.summary} ({settings.fit} to {family.pixels.plain} px)", quiet)
     if recorded.get("fingerprint") not in (None, pictures.fingerprint):
         shared.remark("genctl: not the data that this model was trained on; what is held out here may differ", quiet)
@@ -89,7 +89,7 @@ def _measure(
         shared.remark(f"genctl: {folder}: nothing is held out; all pictures are measured, also trained ones", quiet)
     if "sample" not in family.can:
         measured = (held if len(held) else pictures).spread(most)
-        figures = {"held_out": len(held) > 0} | evaluate.reconstruction(family, measured, display.counter("codec"))
+        figures = {"held_out": len(held) > 0} | evaluate.codec(family, measured, most, display.counter("codec"))
     else:
         chosen = kinds or evaluate.default_kinds(family, pictures)
         if not kinds and "text" in family.can and chosen == ["distance"]:

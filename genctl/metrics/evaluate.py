@@ -16,7 +16,7 @@ from genctl.errors import InputError
 from genctl.families.base import Family
 from genctl.families.conditions.captions import prompt_of
 from genctl.families.eyes import lpips
-from genctl.metrics import readings
+from genctl.metrics import clips, readings
 from genctl.metrics.bits import bits
 from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
 from genctl.metrics.retrieval import build_gallery, ranks, summary
@@ -37,7 +37,8 @@ def reconstruction(model: Family, pictures: Pictures, report: Report = lambda do
     for done, chunk in enumerate(pictures.pixels.split(16)):
         report(16 * done, len(pictures))
         real = chunk.float() / 127.5 - 1
-        made = model.decode(model.encode(real)).cpu()
+        made = model.decode(model.encode(real[:, :, None] if len(model.code_shape()) == 4 else real)).cpu()
+        made = made if made.ndim == 4 else made[:, :, 0]
         made = ((made + 1) * 127.5).round() / 127.5 - 1  # as a file would hold it
         sums["psnr"] += float(psnr(made, real).sum())
         sums["lpips"] += float(eyes(made, real).sum())
@@ -46,8 +47,24 @@ def reconstruction(model: Family, pictures: Pictures, report: Report = lambda do
     return {"count": len(pictures)} | means | {"reading": readings.reconstruction(means["psnr"], means["lpips"])}
 
 
+def codec(model: Family, pictures: Pictures, most: int, report: Report) -> dict[str, Any]:
+    """`reconstruction`, of clips that of clips.py."""
+    if moves(pictures):
+        assert isinstance(pictures, clips.Clips)
+        return clips.reconstruction(model, pictures, most, report)
+    return reconstruction(model, pictures, report)
+
+
+def moves(pictures: Pictures) -> bool:
+    """Whether there are clips among the data."""
+    return isinstance(pictures, clips.Clips) and not bool(pictures.still().all())
+
+
 def default_kinds(model: Family, pictures: Pictures) -> list[str]:
-    """What is measured where nothing was asked for: retrieval for text drawn in several styles, else distances."""
+    """What is measured where nothing was asked for: of clips how they move, retrieval for text drawn in several styles,
+    else distances."""
+    if moves(pictures):
+        return ["motion"]
     styles = {entry.style for entry in pictures.entries if entry.concept and entry.style}
     return ["retrieval"] if "text" in model.can and len(styles) > 1 else ["distance"]
 
@@ -58,6 +75,11 @@ def samples(
     """The figures of each kind: retrieval, distance, memorised (of the same drawn pictures), bpd; each with a
     `reading`, a sentence on whether it is good. `stages` gives what each stage reports to, by its name."""
     figures: dict[str, Any] = {}
+    if moves(pictures):
+        assert isinstance(pictures, clips.Clips)
+        if set(kinds) - {"motion"}:
+            raise InputError("of a folder of clips only motion is measured; give one of pictures for the rest")
+        return {"motion": clips.drawn(model, pictures, most, options, stages("drawing"))}
     if "retrieval" in kinds:
         figures |= retrieval(model, pictures, most, options, stages)
     if {"distance", "memorised"} & set(kinds):

@@ -46,6 +46,17 @@ def memorised(figures: Mapping[str, Any]) -> str:
     return f"{word}; {many}, and {100 * twins:.1f} of 100 held-out pictures have such a twin"
 
 
+def motion(figures: Mapping[str, Any]) -> str:
+    """Of how drawn clips move, beside the range of real ones."""
+    said, good = [], True
+    for name, low, high in (("difference", "they stand still", "they flicker"), ("order", "smooth", "they jump about")):
+        (least, most), middle = figures[name]["real_range"], figures[name]["median"]
+        off = low if middle < least else high if middle > most else ""
+        said.append(f"{name} {middle:g}, real clips {least:g} to {most:g}{f' ({off})' if off else ''}")
+        good = good and not off
+    return f"{'good' if good else 'poor'}: {'; '.join(said)}"
+
+
 def bits(ode: float, png: float) -> str:
     """Of bits a number (a colour of a pixel), beside uniform noise and what a PNG takes."""
     word = "good" if ode < 0.8 * png else "fair" if ode < png else "poor"

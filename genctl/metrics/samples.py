@@ -23,14 +23,16 @@ COPY = 1 / 3  # nearest over second nearest distance below which a sample is a c
 
 
 def draw(
-    model: Family, prompts: list[str], options: Options | None = None, report: Report = lambda done, total: None
-) -> Tensor:
-    """One picture [N, 3, H, W] for each prompt; the i-th has seed i."""
+    model: Family, prompts: list[str], options: Options | None = None, report: Report = lambda done, total: None,
+    whole: bool = False,
+) -> Tensor:  # fmt: skip
+    """One picture [N, 3, H, W] for each prompt, of a clip its middle frame; the i-th has seed i."""
     parts = []
     for part in model.sample(Request(seeds=list(range(len(prompts))), conditions=list(prompts), options=options)):
         if part.final:
-            parts.append(part.pictures.cpu())
-            report(part.start + len(part.pictures), len(prompts))
+            made = part.pictures.cpu()
+            parts.append(made if whole or made.ndim == 4 else made[:, :, made.shape[2] // 2])
+            report(part.start + len(made), len(prompts))
     return torch.cat(parts)
 
 
@@ -39,6 +41,12 @@ def draw_like(model: Family, pictures: Pictures, count: int, options: Options | 
     order = torch.randperm(len(pictures), generator=generator("draw like")).tolist()
     entries = [pictures.entries[order[index % len(order)]] for index in range(count)]
     return draw(model, [prompt_of(model, entry) for entry in entries], options, report)
+
+
+def draw_clips(model: Family, clips: Pictures, most: int, options: Options | None, report: Report) -> Tensor:
+    """At most so many clips [N, 3, T, H, W], asked for as `clips` are described, spread over them."""
+    prompts = [prompt_of(model, entry) for entry in clips.spread(most).entries]
+    return draw(model, prompts, options, report, whole=True)
 
 
 def distances(
@@ -51,13 +59,13 @@ def distances(
     every = real_features(net, pictures, report=report)  # of both parts: retrieval needs them too, and they are cached
     held_out = torch.tensor([entry.held_out for entry in pictures.entries])
     real, held = every[~held_out], every[held_out]
-    figures: dict[str, Any] = {"extractor": EXTRACTOR} | _against(features_of(net, made), real)
+    figures: dict[str, Any] = {"extractor": EXTRACTOR} | against(features_of(net, made), real)
     if len(held) > 3:  # as many as there are samples, where there are: a Frechet distance falls with the count
-        figures["floor"] = _against(held[: len(made)], real)
+        figures["floor"] = against(held[: len(made)], real)
     return figures | {"reading": readings.distance(figures)}
 
 
-def _against(features: Tensor, real: Tensor) -> dict[str, float]:
+def against(features: Tensor, real: Tensor) -> dict[str, float]:
     size = min(len(features), len(real), 1000)
     kernel, _ = kid(features, real, max(1, min(20, 4 * len(real) // size)), size, generator("kernel distance"))
     precision, recall = precision_recall(real, features)
