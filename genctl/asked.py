@@ -165,6 +165,8 @@ def _check(model: str, document: Document, asked: Asked, options: Options) -> No
     for name in ("image", "mask"):
         if getattr(asked, name) is not None and name not in can:
             raise UsageError(f"--{name}: {model} cannot start from one")
+    if asked.strength is not None and registry.row(document["family"]).clips:
+        raise UsageError(f"--strength: {model} goes on from the picture, which stays as it is")
     options.check_taken(document, model)
     options.settled(document, bool(asked.condition))
     if asked.size is not None:

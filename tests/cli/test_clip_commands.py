@@ -79,6 +79,7 @@ def test_a_clip_goes_on(models: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "several frames" not in capsys.readouterr().err  # all are looked at
     assert "image" in genctl.info("on.webp")
     assert execute([*DRAW, "--image", "a.png", "--frames", "1", "-o", "none.webp"]) == 2
+    assert execute([*DRAW, "--image", "a.png", "--strength", "0.5", "-o", "none.webp"]) == 2
     assert not Path("none.webp").exists()
 
 
