@@ -247,9 +247,13 @@ class ClipVAE(VAE):
         features = self.features_of(code.to(self.device))
         memory: Memory = {}
         refuse_large(features.shape[-1] * self.factor, features.shape[-2] * self.factor)
-        decoded = (self.decoder(part, memory).float() for part in in_parts(features, PART))
-        made = [refuse_infinite(part).clamp(-1, 1) for part in decoded]
-        return torch.cat(made, 1).transpose(1, 2)
+        count, side = 1 + self.period * (features.shape[1] - 1), [cells * self.factor for cells in features.shape[-2:]]
+        clip, done = features.new_empty(1, count, 3, *side, dtype=torch.float32), 0
+        for part in in_parts(features, PART):
+            made = refuse_infinite(self.decoder(part, memory).float()).clamp(-1, 1)
+            clip[:, done : done + made.shape[1]] = made
+            done += made.shape[1]
+        return clip.transpose(1, 2)
 
     @torch.inference_mode()
     def encoded(self, pictures: Tensor) -> Tensor:

@@ -204,7 +204,8 @@ class Codec(Family):
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
         """Codes -> pictures. Each passes alone: a convolution's rounding may depend on the batch that it is in."""
-        return torch.cat([self._decode_one(code[None]) for code in codes])
+        made = [self._decode_one(code[None]) for code in codes]
+        return made[0] if len(made) == 1 else torch.cat(made)
 
     @torch.inference_mode()
     def encoded(self, pictures: Tensor) -> Tensor:
