@@ -141,7 +141,7 @@ class Video(LDM):
         return channels, self.code_frames(self.frames), height, width
 
     def asked_frames(self, request: Request) -> int:
-        return self.options(request).frames or self.frames
+        return getattr(self.options(request), "frames", None) or self.frames  # also of a flow's plain options
 
     def shape_for(self, request: Request) -> tuple[int, ...]:
         channels, _, height, width = super().shape_for(request)

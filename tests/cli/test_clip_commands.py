@@ -128,3 +128,19 @@ def test_trained_and_resumed_exactly(models: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert execute(["train", "--model", "video", "set", *TINY, "--set", "model.codec=tiny-vae", "-o", "x"]) == 4
     assert "cannot be the codec of another (clipvae)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["progressive", "meanflow", "consistency", "dmd", "reflow"])
+def test_distilled_without_a_line(models: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A student of clips by what makes students of pictures."""
+    Path("p.txt").write_text("a cat\na dog\n")
+    command = ["distill", "--model", "tiny-video", "--method", method, "--updates", "2", "--prompts", "p.txt", "-q"]
+    command += ["--set", "train.batch=4", "--set", "distill.stages=2", "--set", "distill.teacher_steps=2"]
+    command += ["--pairs", "9"] * (method != "dmd")
+    assert execute([*command, "-o", "fast"]) == 0, capsys.readouterr().err
+    assert (
+        execute(["sample", "-m", "fast", "--trust", "-p", "a cat", "-s", "1", "--steps", "1", "-o", "a.webp", "-q"])
+        == 0
+    )
+    assert len(read_clip(Path("a.webp").read_bytes(), "a.webp", 8)) == 5
+    capsys.readouterr()

@@ -56,6 +56,25 @@ def test_prepared_loop_equals_plain_forward(text: str, dtype: torch.dtype, toler
             assert (alone - wanted[:2]).abs().max() < tolerance * wanted.abs().max()
 
 
+@pytest.mark.parametrize("text", ["joint", "cross"])
+@pytest.mark.parametrize("attention", ["full", "factorised"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 6e-2)])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_prepared_loop_equals_plain_forward_on_clips(
+    text: str, attention: str, dtype: torch.dtype, tolerance: float, frames: int
+) -> None:
+    made = net(dataclasses.replace(SMALL, text=text, attention=attention, skips=True, coarse_from=0.5), 3)  # type: ignore[arg-type]
+    given, x = conditions(4), torch.randn(2, 3, frames, 8, 12, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        packed = pack(made, dtype)
+        for t, coarse in ((0.9, True), (0.2, False)):
+            loop = Loop(made, packed, dtype, x.shape, torch.tensor([t]), *given, coarse=coarse)
+            wanted = made(x.repeat(2, 1, 1, 1, 1), torch.full((4,), t), *given)
+            for both, rows in ((True, 4), (False, 2)):
+                assert (loop(x, 0, both) - wanted[:rows]).abs().max() < tolerance * wanted.abs().max()
+            assert torch.allclose(loop.alone(1)(x[[1]], 0, True), loop(x, 0, True)[[1, 3]], rtol=0.05, atol=0.05)
+
+
 @pytest.mark.parametrize("depth", [1, 4, 5])
 def test_long_skips_lead_from_each_block_to_its_mirror(depth: int) -> None:
     config = dataclasses.replace(SMALL, depth=depth, skips=True)
