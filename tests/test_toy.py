@@ -76,7 +76,11 @@ def test_a_new_family_is_swept_and_listed(toy: str, capsys: pytest.CaptureFixtur
 def test_what_a_new_family_does_not_take_is_refused(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     base = ["sample", "--model", toy, "--seed", "1", "-o", "x.png"]
     for arguments, code, said in (
-        ([*base, "--class", "red", "--steps", "3"], 2, "--steps is for ldm, rf, optimal; runs/toy takes --warmth"),
+        (
+            [*base, "--class", "red", "--steps", "3"],
+            2,
+            "--steps is for ldm, video, rf, optimal; runs/toy takes --warmth",
+        ),
         ([*base, "--class", "red", "--warmth", "2"], 2, "--warmth 2: wants a finite number from -1 to 1"),
         ([*base, "-p", "cat"], 2, "runs/toy takes no text condition"),
         ([*base, "--class", "green"], 2, "no class 'green'"),

@@ -130,7 +130,9 @@ def test_trained_and_resumed_exactly(models: Path, capsys: pytest.CaptureFixture
     assert "cannot be the codec of another (clipvae)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["progressive", "meanflow", "consistency", "dmd", "reflow"])
+@pytest.mark.parametrize(
+    "method", ["progressive", "meanflow", "consistency", "dmd", "reflow", "adversarial", "frechet"]
+)
 def test_distilled_without_a_line(models: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A student of clips by what makes students of pictures."""
     Path("p.txt").write_text("a cat\na dog\n")

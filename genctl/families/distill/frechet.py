@@ -28,6 +28,7 @@ from genctl.nets.lpips import CHANNELS, LPIPS
 
 LAYERS = (2, 3, 4)  # of AlexNet's five
 TEXT = 64  # numbers of a caption beside the features
+FRAMES = 4  # of a clip that are looked at
 RECENT = 4096  # pictures that the averages of the student's remember
 REAL = 8192  # pictures after which those of the real ones stand
 GATHERED = 1024  # pictures before the first that is learnt from: fewer say nothing of a covariance
@@ -111,15 +112,19 @@ class Frechet(Lesson):
             compared.real.take(features, math.inf)
 
     def features(self, student: FlowModel, x: Tensor, batch: Batch) -> list[Tensor]:
-        """[B, D] of each layer: the mean over a picture's places, and its caption's."""
+        """[B, D] of each layer: the mean over a picture's places, of a clip over some frames', and its caption's."""
         if not self.eyes:
             self.eyes.append(lpips().to(x.device))
-        seen = self.eyes[0].features(student.rendered(x))
+        shown = student.rendered(x)
+        if shown.ndim == 5:
+            places = torch.linspace(0, shown.shape[2] - 1, min(FRAMES, shown.shape[2])).round().long()
+            shown = shown[:, :, places].transpose(1, 2).flatten(0, 1)
+        seen = [layer.mean((2, 3)).unflatten(0, (len(x), -1)).mean(1) for layer in self.eyes[0].features(shown)]
         text = []
         if self.projection.numel():  # a row whose caption is left out has none on either side
             given = batch["present"].any(-1, keepdim=True)
             text.append(torch.where(given, batch["pooled"].float(), 0) @ self.projection)
-        return [torch.cat([seen[layer].mean((2, 3)), *text], 1) for layer in LAYERS]
+        return [torch.cat([seen[layer], *text], 1) for layer in LAYERS]
 
 
 def frechet(mean: Tensor, covariance: Tensor, real_mean: Tensor, real_covariance: Tensor) -> Tensor:
