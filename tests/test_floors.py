@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "genctl"
 FLOORS = [  # from the top; a file may import from its own floor and from those below
-    {"cli", "__main__"}, {"model", "drawing", "shown"}, {"training", "metrics"}, {"families", "asked"}, {"data", "media"},
+    {"cli", "__main__"}, {"model", "drawing", "shown"}, {"training", "metrics"}, {"families", "asked"},
+    {"data", "media"},
     {"nets"},
     {"diffusion"},
     {"options", "sizes", "config", "files", "hub", "draws", "seeds", "errors", "devices", "describe", "text", "writing",
@@ -15,7 +16,8 @@ FLOORS = [  # from the top; a file may import from its own floor and from those 
 ]  # fmt: skip
 # without torch at their top
 LIGHT = ("options", "asked", "sizes", "config", "cli", "text", "diffusion.names", "families.registry",
-         "families.flow.options", "families.flow.video_options", "families.flow.settings", "families.distill.settings")  # fmt: skip
+         "families.flow.options", "families.flow.video_options", "families.flow.settings",
+         "families.distill.settings")  # fmt: skip
 
 
 def name_of(file: Path) -> str:

@@ -169,7 +169,7 @@ def test_training_and_distilling_from_python(models: Path) -> None:
     small = {"train": {"batch": 2}}
     student = genctl.distill("runs/rf", 2, "runs/fast", method="reflow", pairs=2, updates=1, settings=small)
     assert len(genctl.load(str(student)).draw(n=2, seed=1)) == 2
-    with pytest.raises(UsageError, match="not one of vae, vq, ldm, rf"):
+    with pytest.raises(UsageError, match="not one of vae, vq, clipvae, ldm, video, rf"):
         genctl.train(data, "optimal", "runs/x", steps=1)
     with pytest.raises(UsageError, match="section modle"):
         genctl.train(data, "rf", "runs/x", steps=1, settings={"modle": {}})

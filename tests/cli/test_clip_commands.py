@@ -94,6 +94,7 @@ def test_codes_of_clips_and_back(models: Path, capsys: pytest.CaptureFixture[str
     assert len(frames("a.webp")) == 6
     assert execute(["encode", "a.gif", "-m", "tiny-video", "-o", "c.safetensors"]) == 0
     assert torch.equal(load_file("c.safetensors")["codes"], load_file("a.safetensors")["codes"])
+    assert execute(["interpolate", "a.gif", "b.webp", "-m", "tiny-clipvae", "-o", "w.gif"]) == 2
     first.resize((30, 30)).save("a.png")
     assert execute(["encode", "a.png", "-m", "tiny-clipvae", "-o", "p.safetensors"]) == 0
     assert load_file("p.safetensors")["codes"].shape == (2, 1, 8, 8)
