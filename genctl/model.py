@@ -250,6 +250,25 @@ class Model:
         document = made_by(self.family, self.name, **said)
         return Pictures(Picture.of(to_image(picture), document) for picture in drawn)
 
+    def between_clips(self, *ends: Any, frames: int = 17, loop: bool = False) -> Clip:
+        """One clip of so many frames that goes over from the first of the `ends` (paths, or lists of Pillow pictures)
+        to the last, or with `loop` on to the first again; a shorter end begins anew."""
+        if len(ends) < 2:
+            raise UsageError("interpolate wants two ends or more: clips")
+        frames, fps = whole("frames", frames, 2, MOST), float(getattr(self.family.config, "fps", 0) or 1)
+        shown = [end if isinstance(end, list) else read_clip(read_file(Path(end)), str(end), fps) for end in ends]
+        size, factor = shown[0][0].size, getattr(self.family, "factor", 8)
+        refuse_large(*size)
+        tensors = []
+        for clip in shown:
+            chosen = [as_picture(clip[place % len(clip)], warn) for place in range(frames)]
+            tensors.append(
+                torch.stack([to_float(pad_to(to_tensor(fit(image, Size(*size))), factor)) for image in chosen], 1)
+            )
+        made = walk.between_clips(self.family, torch.stack(tensors), loop)[:, :frames, : size[1], : size[0]]
+        said = {"task": "interpolate", "frames": frames, "fps": fps} | ({"loop": True} if loop else {})
+        return Clip.of(made, made_by(self.family, self.name, **said))
+
     def _between(
         self, images: list[Image.Image], space: str, prompt: str, steps: int | None, frames: int, loop: bool
     ) -> Tensor:

@@ -84,6 +84,13 @@ def interpolate(
     said = shared.require(name, "interpolate")
     if pictures and space != "noise":
         shared.require(name, "encode")
+    if registry.row(said["family"]).clips:
+        where = "between clips"
+        shared.refuse_unused(
+            context, where, "seeds", "prompts", "prompt", "seed", "space", "milliseconds", *walk_options()
+        )
+        _clips(name, pictures, frames, loop, output, force, device, trust, quiet, as_json, no_metadata)
+        return
     if not pictures:
         shared.require(name, "sample")
         build(name, said, given)
@@ -112,6 +119,21 @@ def interpolate(
     drawn = chosen.interpolate(*images, frames=frames, space=space, loop=loop, **ends_of, **given)
     document = None if no_metadata else drawn[0].document
     _put_out(drawn, paths, milliseconds, document, as_json, force)
+
+
+def _clips(
+    name: str, ends: list[str], frames: int, loop: bool, output: str | None, force: bool, device: str, trust: bool,
+    quiet: bool, as_json: bool, no_metadata: bool,
+) -> None:  # fmt: skip
+    """One clip that goes over from each end to the next."""
+    if len(ends) < 2:
+        raise UsageError("interpolate wants two ends or more")
+    stream = names.stream_of(output)
+    paths = [] if stream else names.plan(output, [names.Result(0, 0, "interpolation", name, clip=True)], force)
+    made = shared.model_of(name, device, quiet, trust).between_clips(*ends, frames=frames, loop=loop)
+    path = put_out(made, paths[0] if paths else None, None if no_metadata else made.document, force, stream)
+    if path is not None:
+        shared.result(path, as_json, made.document)
 
 
 def _remark(model: Model, given: dict[str, Any], texts: list[str], quiet: bool) -> None:

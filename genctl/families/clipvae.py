@@ -77,7 +77,7 @@ class ClipVAE(VAE):
 
     name = "clipvae"
     Config = ClipVAEConfig  # type: ignore[assignment]
-    can = frozenset({"encode", "decode"})
+    can = frozenset({"encode", "decode", "interpolate"})
     axes = "channels, time, height, width"
     config: ClipVAEConfig  # type: ignore[assignment]
 

@@ -46,6 +46,17 @@ def between_pictures(family: Family, pictures: Tensor, frames: int, loop: bool =
     return torch.cat([family.decode(code[None]) for code in way])
 
 
+def between_clips(family: Family, clips: Tensor, loop: bool = False) -> Tensor:
+    """Clips [n, 3, T, H, W] -> one [3, T', H, W] that goes over from each to the next as it runs: code frame by code
+    frame on the arc between theirs."""
+    codes = torch.cat([family.encode(clip[None]) for clip in clips])  # [n, d, t, h, w]
+    way = [
+        slerp(codes[a, :, k], codes[b, :, k], share)
+        for k, (a, b, share) in enumerate(spans(len(codes), codes.shape[2], loop))
+    ]
+    return family.decode(torch.stack(way, 1)[None])[0]
+
+
 def between_noises(
     family: Family, pictures: Tensor, frames: int, prompt: str = "", steps: int | None = None, loop: bool = False
 ) -> Tensor:

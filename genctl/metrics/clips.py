@@ -18,7 +18,7 @@ from genctl.data.clips import Clips
 from genctl.draws import generator
 from genctl.families.base import Family
 from genctl.families.eyes import lpips
-from genctl.metrics import readings
+from genctl.metrics import fvd, readings
 from genctl.metrics.features import EXTRACTOR, extractor, features_of
 from genctl.metrics.samples import Report, against, draw_clips
 from genctl.nets.lpips import psnr
@@ -109,4 +109,9 @@ def drawn(
     places = torch.linspace(0, frames - 1, min(FRAMES, frames)).round().long()
     shown, known = (part[:, places].flatten(0, 1) for part in (made.transpose(1, 2), real))
     figures["frames_distance"] = {"extractor": EXTRACTOR} | against(features_of(net, shown), features_of(net, known))
+    if fvd.known() and len(made) > 2:
+        key = [clips.fingerprint, frames, list(real.shape)]
+        figures["fvd"] = fvd.fvd(made, real.transpose(1, 2), key, model.device, report)
+    else:
+        figures["fvd"] = fvd.HOW
     return figures | {"reading": readings.motion(figures)}

@@ -94,7 +94,17 @@ def test_codes_of_clips_and_back(models: Path, capsys: pytest.CaptureFixture[str
     assert len(frames("a.webp")) == 6
     assert execute(["encode", "a.gif", "-m", "tiny-video", "-o", "c.safetensors"]) == 0
     assert torch.equal(load_file("c.safetensors")["codes"], load_file("a.safetensors")["codes"])
-    assert execute(["interpolate", "a.gif", "b.webp", "-m", "tiny-clipvae", "-o", "w.gif"]) == 2
+    walk = ["interpolate", "a.gif", "b.webp", "-m", "tiny-clipvae", "--frames", "7"]
+    assert execute([*walk, "-o", "w.webp"]) == 0
+    clip = genctl.load("tiny-clipvae").between_clips("a.gif", "b.webp", frames=7)
+    ends = [genctl.load("tiny-clipvae").encode_clip(name).values for name in ("a.gif", "b.webp")]
+    back = genctl.load("tiny-clipvae").decode(genctl.Codes(ends[0], {"frames": 6}))
+    assert clip[0].tobytes() == back[0].tobytes()  # it begins as the first does
+    assert (len(clip), clip.document["task"]) == (7, "interpolate")
+    for wrong in (["--space", "noise"], ["--seed", "2"], ["-o", "w.jpg"]):
+        assert execute([*walk, *wrong]) == 2
+    assert execute([*walk[:2], "-m", "tiny-clipvae"]) == 2
+    assert execute(["interpolate", "a.gif", "b.webp", "-m", "tiny-video"]) == 2
     first.resize((30, 30)).save("a.png")
     assert execute(["encode", "a.png", "-m", "tiny-clipvae", "-o", "p.safetensors"]) == 0
     assert load_file("p.safetensors")["codes"].shape == (2, 1, 8, 8)
