@@ -27,7 +27,7 @@ LEAST_SIDE = 8  # pixels: one cell of the shipped codec
 MOST_PIXELS = 64_000_000  # of all frames; they are in the memory together, three numbers a pixel
 
 
-CLIP = ("frames", "fps")  # of a clip, which no walk draws
+CLIP = ("frames", "fps", "loop")  # of a clip, which no walk draws
 PICTURES = ("steps",)  # options that a walk between pictures takes (through noise)
 
 

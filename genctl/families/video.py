@@ -140,15 +140,22 @@ class Video(LDM):
         channels, height, width = super().shape_of(size)
         return channels, self.code_frames(self.frames), height, width
 
-    def asked_frames(self, request: Request) -> int:
-        return getattr(self.options(request), "frames", None) or self.frames  # also of a flow's plain options
+    def drawn_frames(self, request: Request) -> int:
+        """Frames that are drawn: of a loop those of the way there, both its ends included."""
+        options = self.options(request)
+        frames = getattr(options, "frames", None) or self.frames  # also of a flow's plain options
+        return -(-frames // 2) + 1 if getattr(options, "loop", False) else frames
 
     def shape_for(self, request: Request) -> tuple[int, ...]:
         channels, _, height, width = super().shape_for(request)
-        return channels, self.code_frames(self.asked_frames(request)), height, width
+        return channels, self.code_frames(self.drawn_frames(request)), height, width
 
     def finished(self, x: Tensor, request: Request) -> Tensor:
-        return self.from_x(x)[:, :, : self.asked_frames(request)]
+        options, clips = self.options(request), self.from_x(x)[:, :, : self.drawn_frames(request)]
+        if not getattr(options, "loop", False):
+            return clips
+        frames = options.frames or self.frames
+        return torch.cat([clips, clips.flip(2)[:, :, 1:-1]], 2)[:, :, :frames]
 
     def begins_at(self, request: Request) -> float:
         return 1.0

@@ -151,6 +151,17 @@ def test_as_many_frames_as_asked_for(models: Path, frames: int) -> None:
     assert drawn(load("tiny-video"), request([1], ["a cat"], frames=frames)).shape == (1, 3, frames, 32, 32)
 
 
+@pytest.mark.parametrize("frames", [2, 5, 8])
+def test_a_loop_goes_there_and_back(models: Path, frames: int) -> None:
+    made = drawn(load("tiny-video"), request([1], ["a cat"], frames=frames, loop=True))[0]
+    assert made.shape[1] == frames
+    there = -(-frames // 2)
+    for place in range(1, frames - there):
+        assert torch.equal(made[:, there + place], made[:, there - place])
+    plain = drawn(load("tiny-video"), request([1], ["a cat"], frames=there + 1))[0]
+    assert torch.equal(made[:, : there + 1], plain)
+
+
 def test_a_clip_goes_on_from_a_picture_and_from_a_clip(models: Path) -> None:
     model = load("tiny-video")
     codec = model.codec()

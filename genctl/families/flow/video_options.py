@@ -21,6 +21,7 @@ class VideoOptions(FlowOptions):
     fps: float | None = option(
         None, "Frames shown a second (default: as trained; others are faster or slower).", panel=CLIP, low=0.1, high=100
     )
+    loop: bool = option(False, "There and back, so that the last frame leads to the first.", panel=CLIP)
 
     def settled(self, document: Mapping[str, Any], conditional: bool = True) -> VideoOptions:
         said, made = document["config"], super().settled(document, conditional)
