@@ -135,6 +135,7 @@ def _begin(time: nn.Conv2d, last: Tensor) -> None:
     """Of a layer over three frames: what it makes of the last one [C', C], and nothing of the others."""
     nn.init.zeros_(time.weight)
     nn.init.zeros_(time.bias)  # type: ignore[arg-type]
+    time.stacked = 1  # type: ignore[assignment]
     time.weight[:, -last.shape[1] :, 0, 0] += last
 
 
