@@ -13,7 +13,7 @@ from typing import Any, get_args
 import torch
 
 from genctl import __version__, config, hub
-from genctl.data.pictures import DataConfig, load
+from genctl.data.pictures import DataConfig
 from genctl.devices import device_of, set_threads
 from genctl.errors import UsageError
 from genctl.families.base import Source
@@ -98,7 +98,7 @@ def distill(
         # as the teacher's, but for its many views of each picture: a student sees each too seldom for them
         recorded = teacher.info.get("data", {}).get("settings", {}) | {"views": None}
         data_config = config.build(DataConfig, config.merge(recorded, values.get("data", {})), "data.")
-        pictures = load(Path(data), teacher.pixels, data_config, remark)
+        pictures = teacher.load_data(teacher.config, Path(data), data_config, remark)
         remark(f"data: {pictures.summary} ({data_config.fit} to {teacher.pixels.plain} px)")
         document["data"] |= config.to_dict(data_config) | pictures.identity | {"fingerprint": pictures.fingerprint}
         facts |= facts_of(student, pictures, document)

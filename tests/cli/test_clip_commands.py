@@ -147,10 +147,13 @@ def test_trained_and_resumed_exactly(models: Path, capsys: pytest.CaptureFixture
 def test_distilled_without_a_line(models: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A student of clips by what makes students of pictures."""
     Path("p.txt").write_text("a cat\na dog\n")
-    command = ["distill", "--model", "tiny-video", "--method", method, "--updates", "2", "--prompts", "p.txt", "-q"]
+    command = ["distill", "--model", "tiny-video", "--method", method, "--updates", "2", "-q"]
     command += ["--set", "train.batch=4", "--set", "distill.stages=2", "--set", "distill.teacher_steps=2"]
-    command += ["--pairs", "9"] * (method != "dmd")
-    assert execute([*command, "-o", "fast"]) == 0, capsys.readouterr().err
+    own = ["--prompts", "p.txt"] + ["--pairs", "9"] * (method != "dmd")
+    assert execute([*command, *own, "-o", "fast"]) == 0, capsys.readouterr().err
+    if method == "meanflow":  # and from a folder of clips
+        clip_folder(Path("set"), stills=2)
+        assert execute([*command, "--data", "set", "-o", "of-clips"]) == 0, capsys.readouterr().err
     assert (
         execute(["sample", "-m", "fast", "--trust", "-p", "a cat", "-s", "1", "--steps", "1", "-o", "a.webp", "-q"])
         == 0
