@@ -25,7 +25,6 @@ from genctl.media.pictures import as_mask, crops, fit, on_white, read_mask, read
 from genctl.media.stream import read_file
 from genctl.sizes import Size
 
-END = 5  # frames of a clip's end that are gone on from: two code frames of a codec that takes four for one
 DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -75,7 +74,8 @@ def request_of(
     size = size_of(jobs[0], start[0].size if start else None)
     edit = None
     if start and clips:
-        edit = clip_edit(first, start[0], size, getattr(family, "fps", 1.0), remark)
+        end = 1 + getattr(family, "period", 1)  # two code frames
+        edit = clip_edit(first, start[0], size, getattr(family, "fps", 1.0), end, remark)
     elif start:
         edit = edit_of(first, start, size, remark)
     facts: dict[str, Any] = {}
@@ -163,14 +163,14 @@ def edit_of(
 
 
 def clip_edit(
-    asked: Asked, image: Image.Image, size: Size, fps: float, remark: Callable[[str], None]
+    asked: Asked, image: Image.Image, size: Size, fps: float, end: int, remark: Callable[[str], None]
 ) -> Edit:  # fmt: skip
-    """A clip's first frames: a picture, or the last frames of a clip, which is gone on with."""
+    """A clip's first frames: a picture, or the last `end` frames of a clip, which is gone on with."""
     said = asked.image
     frames = [image] if isinstance(said, Image.Image) else read_clip(read_file(Path(str(said))), str(said), fps)
     if crops(image, size):
         remark(f"--image is cropped to the proportions of {size}, which is drawn")
-    kept = frames[-END:] if len(frames) >= END else frames[-1:]
+    kept = frames[-end:] if len(frames) >= end else frames[-1:]
     return Edit(torch.stack([to_float(to_tensor(fit(frame, size))) for frame in kept], 1))
 
 

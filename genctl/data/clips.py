@@ -92,7 +92,10 @@ class ClipReader(Reader):
         self.frames, self.fps = frames, fps
 
     def key(self) -> list[Any]:
-        return ["clips", self.frames, self.fps, films_ready()]
+        return ["clips", self.frames, self.fps]
+
+    def said(self, entry: Entry) -> list[Any]:
+        return [entry.loops, is_film(entry.file) and films_ready()]
 
     def grouped(self, listing: Listing) -> Listing:
         """Folders of numbered frames become one entry each, which has the folder as its file."""
@@ -101,7 +104,7 @@ class ClipReader(Reader):
             inside = list(group)
             if folder != listing.folder and consecutive([entry.file for entry in inside]):
                 known = class_of(listing.folder, folder)
-                beside = folder.with_suffix(".txt")
+                beside = folder.with_name(f"{folder.name}.txt")
                 said = (beside.read_text("utf-8", "replace").strip(),) if beside.is_file() else ()
                 own = said or ((words(known),) if known else (words(folder.name),))
                 inside = [replace(inside[0], file=folder, captions=own, concept=known)]
@@ -163,7 +166,8 @@ def consecutive(files: list[Path]) -> bool:
 
 def frame_files(folder: Path) -> list[Path]:
     """The frames of a folder, by number."""
-    files = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and NUMBERED.match(path.stem)]
+    inside = (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
+    files = [path for path in inside if NUMBERED.match(path.stem)]
     return sorted(files, key=lambda path: int(NUMBERED.match(path.stem).group(2)))  # type: ignore[union-attr]
 
 

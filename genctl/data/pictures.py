@@ -117,6 +117,10 @@ class Reader:
         """What rows depend on, beside the files, the size and the fit."""
         return []
 
+    def said(self, entry: Entry) -> list[Any]:
+        """What a table says of an entry that rows, or what is drawn of them, depend on."""
+        return []
+
     def grouped(self, listing: Listing) -> Listing:
         """The listing with entries of several files each put together."""
         return listing
@@ -154,7 +158,8 @@ def load(
     hashes = [reader.digest(entry) for entry in entries]
     content = hashlib.sha256(b"".join(hashes)).hexdigest()
 
-    key = [3, content, size.plain, config.fit, heic_ready(), *reader.key()]
+    further = [reader.said(entry) for entry in entries]
+    key = [3, content, size.plain, config.fit, heic_ready(), *reader.key(), *([further] if any(further) else [])]
     made = cache.cached("pictures", key, lambda: _decode_all(entries, size, config.fit, reader, (inside, folder)))
     why: list[str] = json.loads(bytes(made["why"].tolist()))
     wrong = [(entry, line) for entry, line in zip(entries, why, strict=True) if line]
@@ -171,7 +176,7 @@ def load(
     kept = [entry for entry, line in zip(entries, why, strict=True) if not line]
     if bad:
         content = hashlib.sha256(b"".join(sha for sha, line in zip(hashes, why, strict=True) if not line)).hexdigest()
-    said = [[variants(entry), entry.held_out, entry.weight] for entry in kept]
+    said = [[variants(entry), entry.held_out, entry.weight, *reader.said(entry)] for entry in kept]
     captions = hashlib.sha256(json.dumps(said).encode()).hexdigest()
     fingerprint = hashlib.sha256(
         "/".join([content, str(size.plain), config.fit, captions, *map(str, reader.key())]).encode()

@@ -202,8 +202,11 @@ class ClipVAE(VAE):
     @torch.no_grad()
     def finish(self, source: Source) -> None:
         """Measure each channel's mean and deviation over the training clips, of first frames and of later ones."""
-        count = len(source.weights)
-        rows = torch.linspace(0, count - 1, min(count, MEASURED // self.config.frames)).round().long()
+        assert isinstance(source, ClipSource)
+        still = source.clips.still()
+        moving = (torch.ones_like(still) if still.all() else ~still).nonzero()[:, 0]
+        most = min(len(moving), max(1, MEASURED // self.config.frames))
+        rows = moving[torch.linspace(0, len(moving) - 1, most).round().long()]
         codes = torch.cat([self.moments(self._windows(source, chunk), {})[0] for chunk in rows.split(8)])
         first, later = codes[:, :1], codes[:, 1:]
         if self.frozen == "none":

@@ -97,8 +97,10 @@ def at_rate(frames: Iterable[Frame], fps: float) -> Iterator[Image.Image]:
 def read_clip(data: bytes, name: str, fps: float, most: int = MOST_FRAMES) -> list[Image.Image]:
     """At most so many frames of a file, at this rate; of a picture, or of what is shorter than a step, one."""
     frames = frames_of(data, name)
-    first = next(frames)
-    return [*islice(at_rate(chain([first], frames), fps), most)] or [first[0]]
+    first, second = next(frames), next(frames, None)
+    if second is None:
+        return [first[0]]
+    return [*islice(at_rate(chain([first, second], frames), fps), most)] or [first[0]]
 
 
 def encode_film(frames: list[Image.Image], form: str, fps: float, document: str = "") -> bytes:

@@ -70,6 +70,11 @@ def _check_facts(document: dict[str, Any], name: str) -> None:
     )
     if pixels is not None and not sane:
         raise InputError(f"{name}: damaged codes (pixels {str(pixels)[:40]}, wanted [height, width])")
+    frames, fps = document.get("frames", 1), document.get("fps", 1)
+    if type(frames) is not int or not 1 <= frames < 1 << 16:
+        raise InputError(f"{name}: damaged codes (frames {str(frames)[:40]}, wanted a whole number)")
+    if type(fps) not in (int, float) or not 0.1 <= fps <= 1000:
+        raise InputError(f"{name}: damaged codes (fps {str(fps)[:40]}, wanted a number from 0.1 to 1000)")
     for key in ("model", "sha256"):
         if not isinstance(document.get(key, ""), str):
             raise InputError(f"{name}: damaged codes ({key} is not text)")

@@ -9,6 +9,7 @@ folder/          one file a picture
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import unicodedata
@@ -21,6 +22,7 @@ from genctl.errors import UsageError, WorldError, nearest
 
 FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif"}
 CLIPS = {".webp": "webp", ".gif": "gif", ".png": "png", ".apng": "png", ".mp4": "mp4", ".webm": "webm"}
+FILMS = ("mp4", "webm")
 PORTS = tuple("0123456789¹²³")  # Windows takes COM¹ for a port as well
 RESERVED = {
     "con",
@@ -79,6 +81,8 @@ def format_of(path: Path, clips: bool = False) -> str:
     form = known.get(path.suffix.lower())
     if form is None:
         raise UsageError(f"-o {path}: unknown ending {path.suffix!r}; use {', '.join(known)}, a folder, or -")
+    if form in FILMS and importlib.util.find_spec("av") is None:
+        raise UsageError(f"-o {path}: films need pip install 'genctl[video]'; or give a .webp or .gif")
     return form
 
 

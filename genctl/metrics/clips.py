@@ -16,6 +16,7 @@ from torch import Tensor
 
 from genctl.data.clips import Clips
 from genctl.draws import generator
+from genctl.errors import UsageError
 from genctl.families.base import Family
 from genctl.families.eyes import lpips
 from genctl.metrics import fvd, readings
@@ -94,6 +95,8 @@ def drawn(
     asked = held if len(held) else moving
     made = draw_clips(model, asked, most, options, report)
     frames = made.shape[2]
+    if frames < 2:
+        raise UsageError("--frames: how a clip moves is seen of two frames or more")
     rows = torch.arange(len(moving))
     real = moving.windows(rows, torch.zeros_like(rows), frames).float() / 127.5 - 1
     ours, theirs = motion(made), motion(real.transpose(1, 2))

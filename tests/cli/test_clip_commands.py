@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import genctl
 from genctl.cli.main import execute
 from genctl.media.clips import frames_of, read_clip
+from genctl.media.codes import pack_codes, read_codes
 from genctl.media.stream import split_pngs
 
 TINY = ["--preset", "tiny", "--threads", "1", "--quiet"]
@@ -90,6 +91,10 @@ def test_codes_of_clips_and_back(models: Path, capsys: pytest.CaptureFixture[str
     assert load_file("a.safetensors")["codes"].shape == (2, 4, 8, 8)
     assert execute(["decode", "a.safetensors", "-o", "b.webp"]) == 0
     assert len(frames("b.webp")) == 6
+    codes, info = read_codes(Path("a.safetensors").read_bytes(), "a")
+    for key, value in (("fps", "x"), ("fps", -1), ("fps", 1e-320), ("frames", 2.5), ("frames", -9), ("frames", "x")):
+        Path("bad.safetensors").write_bytes(pack_codes(codes, info | {key: value}))
+        assert execute(["decode", "bad.safetensors", "-m", "tiny-clipvae", "-o", "bad.webp"]) == 3, (key, value)
     assert execute(["decode", "a.safetensors"]) == 0
     assert len(frames("a.webp")) == 6
     assert execute(["encode", "a.gif", "-m", "tiny-video", "-o", "c.safetensors"]) == 0

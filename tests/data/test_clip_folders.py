@@ -1,5 +1,6 @@
 """Folders of clips: windows, loops, numbered frames, stills among them, and what is too short."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,14 @@ def test_too_short_is_left_out_by_name_or_an_error(tmp_path: Path) -> None:
     for name, frames in (("a", 9), ("b", 9), ("short", 3)):
         save(moving("square", "red", frames), tmp_path / f"{name}.webp")
     lines: list[str] = []
-    assert len(loaded(tmp_path, lines=lines)) == 2
+    before = loaded(tmp_path, lines=lines)
+    assert len(before) == 2
     assert any("short.webp: 3 frames at 8 a second, where 5 are trained on" in line for line in lines)
+    table = [{"file_name": f"{name}.webp", "loop": True} for name in ("a", "b", "short")]
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    assert loaded(tmp_path).fingerprint != before.fingerprint
+    assert len(loaded(tmp_path)) == 3  # as the line says, and not what was kept of the reading before
+    (tmp_path / "metadata.jsonl").unlink()
     with pytest.raises(InputError, match=r"3 of 3 clips cannot be read, the first: .*9 frames at 8 a second"):
         loaded(tmp_path, frames=17)
 

@@ -98,12 +98,12 @@ def test_codes_are_normalised_first_frames_by_themselves(tmp_path: Path) -> None
     source = codec.source(pictures, torch.device("cpu"))
     codec.finish(source)
     rows = (~pictures.still()).nonzero()[:, 0]
-    windows = pictures.windows(torch.arange(len(pictures)), torch.zeros(len(pictures), dtype=torch.long), 5)
+    assert len(rows) < len(pictures)  # stills say nothing of later frames
+    windows = pictures.windows(rows, torch.zeros_like(rows), 5)
     codes = codec.encoded((windows.float() / 127.5 - 1).transpose(1, 2))
     for part in (codes[:, :, :1], codes[:, :, 1:]):
         assert torch.allclose(part.mean((0, 2, 3, 4)), torch.zeros(3), atol=1e-3)
         assert torch.allclose(part.std((0, 2, 3, 4)), torch.ones(3), atol=1e-2)
-    assert len(rows) > 0
 
 
 def test_the_codec_learns_on_moving_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,8 +154,9 @@ def test_as_many_frames_as_asked_for(models: Path, frames: int) -> None:
 @pytest.mark.parametrize("frames", [2, 5, 8])
 def test_a_loop_goes_there_and_back(models: Path, frames: int) -> None:
     made = drawn(load("tiny-video"), request([1], ["a cat"], frames=frames, loop=True))[0]
+    frames -= frames % 2
     assert made.shape[1] == frames
-    there = -(-frames // 2)
+    there = frames // 2
     for place in range(1, frames - there):
         assert torch.equal(made[:, there + place], made[:, there - place])
     plain = drawn(load("tiny-video"), request([1], ["a cat"], frames=there + 1))[0]

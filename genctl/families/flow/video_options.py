@@ -21,9 +21,14 @@ class VideoOptions(FlowOptions):
     fps: float | None = option(
         None, "Frames shown a second (default: as trained; others are faster or slower).", panel=CLIP, low=0.1, high=100
     )
-    loop: bool = option(False, "There and back, so that the last frame leads to the first.", panel=CLIP)
+    loop: bool = option(
+        False, "There and back, so that the last frame leads to the first (an even number).", panel=CLIP
+    )
 
     def settled(self, document: Mapping[str, Any], conditional: bool = True) -> VideoOptions:
         said, made = document["config"], super().settled(document, conditional)
         assert isinstance(made, VideoOptions)
-        return replace(made, frames=self.frames or said.get("frames"), fps=self.fps or said.get("fps"))
+        frames = self.frames or said.get("frames")
+        if self.loop and frames and frames > 1:
+            frames -= frames % 2  # an odd one would be skipped on the way back
+        return replace(made, frames=frames, fps=self.fps or said.get("fps"))
