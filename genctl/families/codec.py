@@ -156,8 +156,9 @@ class Codec(Family):
         yield self._critic_step(pictures, out.detach())
 
     def _adaptive_weight(self, reconstruction: Tensor, adversarial: Tensor) -> Tensor:
-        """|grad reconstruction| / |grad adversarial| at the decoder's last layer (VQGAN, arXiv:2012.09841)."""
-        last = [module for module in self.decoder.modules() if isinstance(module, nn.Conv2d)][-1].weight
+        """|grad reconstruction| / |grad adversarial| at the decoder's last learning layer (VQGAN, arXiv:2012.09841)."""
+        layers = [module.weight for module in self.decoder.modules() if isinstance(module, nn.Conv2d)]
+        last = [weight for weight in layers if weight.requires_grad][-1]
         ours = torch.autograd.grad(reconstruction, last, retain_graph=True)[0].float().norm()
         theirs = torch.autograd.grad(adversarial, last, retain_graph=True)[0].float().norm()
         return (ours / (theirs + 1e-4)).clamp(0, 1e4).detach()

@@ -62,6 +62,8 @@ def test_begun_from_a_picture_codec_it_has_its_codes(tmp_path: Path) -> None:
     assert {name for name in trained if not name.startswith("critic")} == {
         name for name, _ in clips.named_parameters() if name.endswith(".past") or ".time." in name
     }
+    batch = {"clips": clip().transpose(1, 2)}
+    assert [phase for phase, *_ in clips.training_step(batch, Draw(1, 1), 1.0)] == ["model", "critic"]
     with pytest.raises(UsageError, match="wants a picture codec to begin from"):
         ClipVAE(config).judged(data(tmp_path))
     with pytest.raises(UsageError, match="tensors"):
