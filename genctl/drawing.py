@@ -20,7 +20,7 @@ from genctl.asked import Asked, Job, size_of
 from genctl.errors import InputError
 from genctl.families import registry
 from genctl.families.base import Edit, Family, Request
-from genctl.media.clips import frames_of, is_film, read_clip
+from genctl.media.clips import frames_of, is_film, last_frames
 from genctl.media.pictures import as_mask, crops, fit, on_white, read_mask, read_picture, to_float, to_tensor, turn_of
 from genctl.media.stream import read_file
 from genctl.sizes import Size
@@ -167,10 +167,10 @@ def clip_edit(
 ) -> Edit:  # fmt: skip
     """A clip's first frames: a picture, or the last `end` frames of a clip, which is gone on with."""
     said = asked.image
-    frames = [image] if isinstance(said, Image.Image) else read_clip(read_file(Path(str(said))), str(said), fps)
+    frames = [image] if isinstance(said, Image.Image) else last_frames(read_file(Path(str(said))), str(said), fps, end)
     if crops(image, size):
         remark(f"--image is cropped to the proportions of {size}, which is drawn")
-    kept = frames[-end:] if len(frames) >= end else frames[-1:]
+    kept = frames if len(frames) == end else frames[-1:]
     return Edit(torch.stack([to_float(to_tensor(fit(frame, size))) for frame in kept], 1))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from genctl.errors import InputError, UsageError
 from genctl.families import registry, walk
 from genctl.families.base import Family
 from genctl.media.clips import read_clip
-from genctl.media.pictures import crops, fit, pad_to, refuse_large, to_float, to_image, to_tensor
+from genctl.media.pictures import crops, fit, pad_to, refuse_large, refuse_many, to_float, to_image, to_tensor
 from genctl.media.stream import read_file
 from genctl.nets.lpips import psnr
 from genctl.options import walked
@@ -146,8 +147,13 @@ class Model:
 
     def encode_clip(self, source: Any) -> Codes:
         """The code of a clip: a path, or its frames as Pillow pictures."""
+        if not registry.row(self.family.name).clips:
+            raise UsageError(f"{self.name}: encodes pictures, not clips; encode takes one")
         fps = float(getattr(self.family.config, "fps", 0) or 1)
         frames = source if isinstance(source, list) else read_clip(read_file(Path(source)), str(source), fps)
+        if not frames:
+            raise UsageError("a clip of no frames")
+        refuse_many(len(frames), *as_picture(frames[0]).size)
         info: dict[str, Any] = {"model": self.shown, "sha256": self.family.weights_sha256, "axes": self.family.axes}
         return self._encode_clip([as_picture(frame, warn) for frame in frames], fps, info)
 
@@ -255,17 +261,22 @@ class Model:
         to the last, or with `loop` on to the first again; a shorter end begins anew."""
         if len(ends) < 2:
             raise UsageError("interpolate wants two ends or more: clips")
-        frames, fps = whole("frames", frames, 2, MOST), float(getattr(self.family.config, "fps", 0) or 1)
-        shown = [end if isinstance(end, list) else read_clip(read_file(Path(end)), str(end), fps) for end in ends]
-        size, factor = shown[0][0].size, getattr(self.family, "factor", 8)
-        refuse_large(*size)
+        frames = whole("frames", frames, max(2, len(ends)), MOST)
+        fps, factor = float(getattr(self.family.config, "fps", 0) or 1), getattr(self.family, "factor", 8)
+        size: Size | None = None
         tensors = []
-        for clip in shown:
-            chosen = [as_picture(clip[place % len(clip)], warn) for place in range(frames)]
-            tensors.append(
-                torch.stack([to_float(pad_to(to_tensor(fit(image, Size(*size))), factor)) for image in chosen], 1)
-            )
-        made = walk.between_clips(self.family, torch.stack(tensors), loop)[:, :frames, : size[1], : size[0]]
+        for end in ends:
+            fitted = partial(fit, size=size) if size else as_picture
+            clip = end if isinstance(end, list) else read_clip(read_file(Path(end)), str(end), fps, fitted, frames)
+            if not clip:
+                raise UsageError("a clip of no frames")
+            size = size or Size(*clip[0].size)
+            refuse_large(*size.wide)
+            refuse_many(len(ends) * frames, *size.wide)
+            chosen = [fit(as_picture(clip[place % len(clip)], warn), size) for place in range(frames)]
+            tensors.append(torch.stack([to_float(pad_to(to_tensor(image), factor)) for image in chosen], 1))
+        assert size is not None
+        made = walk.between_clips(self.family, torch.stack(tensors), loop)[:, :frames, : size.height, : size.width]
         said = {"task": "interpolate", "frames": frames, "fps": fps} | ({"loop": True} if loop else {})
         return Clip.of(made, made_by(self.family, self.name, **said))
 

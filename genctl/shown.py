@@ -114,9 +114,9 @@ class Clip(Pictures):
 
     def save(self, path: str | Path, milliseconds: int | None = None) -> None:
         """An animation or a film, by the name's ending."""
-        from genctl.media.write import encode_clip
+        from genctl.media.write import MOST_SHOWN, encode_clip
 
-        fps = self.fps if milliseconds is None else 1000 / milliseconds
+        fps = self.fps if milliseconds is None else 1000 / whole("milliseconds", milliseconds, 10, MOST_SHOWN)
         write_whole(Path(path), encode_clip([*self], format_of(Path(path), clips=True), fps, self.document))
 
 

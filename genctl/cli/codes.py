@@ -53,6 +53,7 @@ def encode(
     quiet: shared.Quiet = False,
 ) -> None:
     """Turn pictures into codes: genctl encode a.png -o a.safetensors."""
+    from genctl.media.formats import ENDINGS, FILMS
     from genctl.media.stream import each, listed
     from genctl.media.write import refuse_terminal
 
@@ -66,14 +67,15 @@ def encode(
         raise UsageError(f"-o {output}: codes end in {CODES}; give such a name, a folder/, or -")
     if output == "-":
         refuse_terminal()
-    for source in pictures:
-        shared.remark_left_out(source, quiet)
     fps = (said["config"].get("fps") or 1.0) if registry.row(said["family"]).clips else None
+    films = FILMS if fps is not None else ()
+    for source in pictures:
+        shared.remark_left_out(source, quiet, *films)
     work = Encoding(model, size, space, prompt, steps, device, trust, quiet, context, fps)
     if output == "-":
-        work.stream(source for named in pictures for source in each(named))
+        work.stream(source for named in pictures for source in each(named, (*ENDINGS, *films)))
         return
-    sources = listed(pictures)
+    sources = listed(pictures, (*ENDINGS, *films))
     paths = _code_paths(output, sources, model, force or skip_existing)
     there = [skip_existing and path.exists() for path in paths]
     if any(there):
@@ -188,8 +190,11 @@ class Encoding:
         from genctl.media.clips import read_clip
         from genctl.media.pictures import fit
 
-        frames = read_clip(data, name, fps)
-        frames = [fit(frame, self.size) for frame in frames] if self.size else frames
+        size = self.size
+        frames = read_clip(
+            data, name, fps, (lambda frame: fit(frame, size)) if size else (lambda frame: frame),
+            remark=lambda line: shared.remark(line, self.quiet),
+        )  # fmt: skip
         shared.refuse_unused(self.context, "for clips", "prompt", "steps")
         self.model = self.model or shared.model_of(self.name, self.device, self.quiet, self.trust)
         self.model.space_of(self.space)
@@ -238,9 +243,11 @@ def decode(
     shared.one_stdout(output, as_json)
     documents = _documents(codes)
     stream = names.stream_of(output)
-    listed = documents if stream else list(documents)
+    listed = documents if stream == "frames" else list(documents)
+    if stream not in (None, "frames"):
+        _one_clip(output, listed)  # type: ignore[arg-type]
     paths: list[Path] = []
-    if isinstance(listed, list):
+    if isinstance(listed, list) and stream is None:
         paths = _picture_paths(output, "decoded" if codes == "-" else Path(codes).stem, listed, force)
     models: dict[str, Model] = {}
     for index, (tensor, info) in enumerate(listed):
@@ -253,19 +260,32 @@ def decode(
             shared.result(path, as_json, {"i": index} | picture.document)
 
 
+def _one_clip(output: str | None, listed: list[tuple[Tensor, dict[str, Any]]]) -> None:
+    """Raise UsageError where what is decoded is not one clip."""
+    if len(listed) != 1 or not _moves(listed[0][0]):
+        raise UsageError(f"-o {output}: for the codes of one clip; -o - streams PNG after PNG")
+
+
+def _moves(codes: Tensor) -> bool:
+    """Whether codes are a clip's, of more than one frame."""
+    return codes.dim() == 4 and codes.shape[1] > 1
+
+
 def _refuse_cells(codes: Tensor, model: Model, name: str) -> None:
     """Raise InputError for codes [C, h, w] or [C, t, h, w] of too large a picture; say that one takes a while."""
-    from genctl.media.pictures import refuse_large
+    from genctl.media.pictures import refuse_large, refuse_many
 
     factor = getattr(model.family, "factor", None) or getattr(model.family.config, "factor", None) or 1
     height, width = (factor * cells for cells in codes.shape[-2:]) if codes.dim() in (3, 4) else (0, 0)
     refuse_large(width, height, name)
+    if codes.dim() == 4:
+        refuse_many(1 + getattr(model.family, "period", 1) * (codes.shape[1] - 1), width, height, name)
     shared.remark_large(name, width, height)
 
 
 def _picture_paths(output: str | None, stem: str, documents: list[Any], force: bool) -> list[Path]:
     """One path a document: without any output the codes' own name, and where there is such a picture a number."""
-    clips = [codes.dim() == 4 and codes.shape[1] > 1 for codes, _ in documents]
+    clips = [_moves(codes) for codes, _ in documents]
     if output is None:
         numbers = [f"-{i}" if len(documents) > 1 else "" for i in range(len(documents))]
         own = [f"{stem}{number}{'.webp' if clip else '.png'}" for number, clip in zip(numbers, clips, strict=True)]

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 ANIMATED = ("gif", "webp")
 LEAST_SIDE = 8  # pixels: one cell of the shipped codec
-MOST_PIXELS = 64_000_000  # of all frames; they are in the memory together, three numbers a pixel
 
 
 CLIP = ("frames", "fps", "loop")  # of a clip, which no walk draws
@@ -128,6 +127,8 @@ def _clips(
     """One clip that goes over from each end to the next."""
     if len(ends) < 2:
         raise UsageError("interpolate wants two ends or more")
+    if frames < len(ends):
+        raise UsageError(f"--frames {frames}: {len(ends)} ends; ask for as many frames")
     stream = names.stream_of(output)
     paths = [] if stream else names.plan(output, [names.Result(0, 0, "interpolation", name, clip=True)], force)
     made = shared.model_of(name, device, quiet, trust).between_clips(*ends, frames=frames, loop=loop)
@@ -159,11 +160,12 @@ def _refuse_unused(context: typer.Context, pictures: bool, prompts: bool, along:
 
 def _paths(out: str, frames: int, size: tuple[int, int], force: bool) -> list[Path]:
     from genctl.media import sheet, write
+    from genctl.media.pictures import MOST_TOGETHER
 
     total = frames * size[0] * size[1]
-    if total > MOST_PIXELS:
+    if total > MOST_TOGETHER:
         what = f"pictures of {size[0]} x {size[1]} are {total / 1e6:,.0f} megapixels"
-        raise UsageError(f"--frames {frames}: {what}, and at most {MOST_PIXELS // 1_000_000} fit; ask for fewer")
+        raise UsageError(f"--frames {frames}: {what}, and at most {MOST_TOGETHER // 1_000_000} fit; ask for fewer")
     if out == "-":
         return []
     if out.endswith("/") or Path(out).is_dir() or "{" in out:

@@ -171,12 +171,12 @@ def remark_large(name: str, width: int, height: int) -> None:
         remark(f"{name}: {width} x {height}, {width * height / 1e6:.0f} megapixels; this takes a while")
 
 
-def remark_left_out(source: str, quiet: bool = False) -> None:
-    """Say what a folder holds beside the pictures that are taken from it."""
-    from genctl.media.folder import look
+def remark_left_out(source: str, quiet: bool = False, *further: str) -> None:
+    """Say what a folder holds beside the pictures that are taken from it (and files of `further` endings)."""
+    from genctl.media.folder import ENDINGS, look
 
     if source != "-" and Path(source).is_dir():
-        for note in look(Path(source)).notes():
+        for note in look(Path(source), (*ENDINGS, *further)).notes():
             remark(f"genctl: {source}: {note}", quiet)
 
 

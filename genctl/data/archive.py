@@ -63,7 +63,7 @@ def unpacked(path: Path) -> Path:
 def _unpack(sources: list[Path], write: Callable[[Path, Path], None]) -> Path:
     """The folder in the cache, under a key of the sources' bytes, that `write` fills; whole or not at all. It gets that
     folder and one for what is needed meanwhile. Of two commands at once both make it, and one is kept."""
-    digest = hashlib.sha256(b"2 fashion" if _fashion(sources[0].parent) else b"2")  # names are not in the files
+    digest = hashlib.sha256(b"3 fashion" if _fashion(sources[0].parent) else b"3")  # names are not in the files
     for source in sources:
         with source.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from genctl.data.entry import Entry, class_of, words
-from genctl.data.folder import Listing
-from genctl.data.pictures import DataConfig, Fit, Pictures, Reader, augment, load, onto
+from genctl.data.folder import Listing, read_captions
+from genctl.data.pictures import REMARKS, DataConfig, Fit, Pictures, Reader, augment, load, onto
 from genctl.draws import Draw
 from genctl.errors import InputError
-from genctl.media.clips import FILMS, films_ready, is_film, read_clip
-from genctl.media.formats import ENDINGS
+from genctl.media.clips import clip_frames, films_ready, is_film
+from genctl.media.formats import ENDINGS, FILMS
 from genctl.media.pictures import fit, read_picture, to_tensor
 from genctl.media.stream import read_file
 from genctl.sizes import Size
@@ -87,6 +87,10 @@ class ClipReader(Reader):
 
     endings = (*ENDINGS, *FILMS)
     named = ("clips", "folder of clips")
+    unfit = "cannot be read or are too short"
+    summed: ClassVar[dict[str, str]] = {
+        "profile": REMARKS["profile"], "alone": f"of more than {MOST_FRAMES} frames, of which the first are kept"
+    }  # fmt: skip
 
     def __init__(self, frames: int, fps: float) -> None:
         self.frames, self.fps = frames, fps
@@ -100,16 +104,20 @@ class ClipReader(Reader):
     def grouped(self, listing: Listing) -> Listing:
         """Folders of numbered frames become one entry each, which has the folder as its file."""
         entries: list[Entry] = []
+        used: list[Path] = []
         for folder, group in groupby(listing.entries, key=lambda entry: entry.file.parent):
             inside = list(group)
-            if folder != listing.folder and consecutive([entry.file for entry in inside]):
+            if folder != listing.folder and consecutive([entry.file for entry in inside]) and alike(inside):
                 known = class_of(listing.folder, folder)
                 beside = folder.with_name(f"{folder.name}.txt")
-                said = (beside.read_text("utf-8", "replace").strip(),) if beside.is_file() else ()
-                own = said or ((words(known),) if known else (words(folder.name),))
+                said = read_captions(beside) if beside.is_file() else ()
+                used += [beside] if said else []
+                own = said or inside[0].captions or (words(folder.name),)
                 inside = [replace(inside[0], file=folder, captions=own, concept=known)]
             entries += inside
-        return replace(listing, entries=entries, noun="clip")
+        return replace(
+            listing, entries=entries, noun="clip", alone=[file for file in listing.alone if file not in used]
+        )
 
     def digest(self, entry: Entry) -> bytes:
         if not entry.file.is_dir():
@@ -120,7 +128,8 @@ class ClipReader(Reader):
     def decode(self, entry: Entry, size: Size, how: Fit, remarks: list[str]) -> Tensor | str:
         """uint8 [T, 3, H, W]; text where it is too short."""
         try:
-            frames = [to_tensor(fit(image, size, how)) for image in self._images(entry.file)]
+            images = self._images(entry.file)
+            frames = [to_tensor(fit(image, size, how)) for image in islice(images, MOST_FRAMES)]
         except InputError as error:
             return str(error).removeprefix(f"{entry.file}: ")
         found, wanted = len(frames), self.frames
@@ -130,12 +139,14 @@ class ClipReader(Reader):
                 f"{found} frames at {self.fps:g} a second, where {wanted} are trained on at once (a loop may be "
                 "shorter: the column `loop` of metadata.jsonl)"
             )
+        if next(images, None) is not None:
+            remarks.append(f"{entry.file}: its first {MOST_FRAMES} frames alone")
         return torch.stack(frames)
 
-    def _images(self, file: Path) -> Iterable[Image.Image]:
+    def _images(self, file: Path) -> Iterator[Image.Image]:
         if file.is_dir():
-            return (read_picture(read_file(frame), str(frame)) for frame in frame_files(file)[:MOST_FRAMES])
-        return read_clip(read_file(file), str(file), self.fps, MOST_FRAMES)
+            return (read_picture(read_file(frame), str(frame)) for frame in frame_files(file))
+        return clip_frames(read_file(file), str(file), self.fps)
 
     def packed(self, rows: list[Tensor]) -> dict[str, Tensor]:
         return {"pixels": torch.cat(rows), "lengths": torch.tensor([len(row) for row in rows])}
@@ -162,6 +173,12 @@ def consecutive(files: list[Path]) -> bool:
     names = {match.group(1) for match in found if match}
     numbers = sorted(int(match.group(2)) for match in found if match)
     return len(names) == 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def alike(entries: list[Entry]) -> bool:
+    """Whether nothing is said of any one alone: all have the same caption, split and style."""
+    first = entries[0]
+    return all(replace(entry, file=first.file) == first for entry in entries)
 
 
 def frame_files(folder: Path) -> list[Path]:

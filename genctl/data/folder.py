@@ -34,6 +34,7 @@ class Listing:
     layout: str
     notes: list[str] = field(default_factory=list)
     noun: str = "picture"
+    alone: list[Path] = field(default_factory=list)  # caption files without a picture
 
     def summary(self) -> str:
         captioned = sum(bool(entry.captions) for entry in self.entries)
@@ -41,6 +42,7 @@ class Listing:
         parts = [f"{len(self.entries):,} {self.noun}{'' if len(self.entries) == 1 else 's'}", self.layout]
         parts += [f"{len(self.entries) - captioned:,} without a caption"] if 0 < captioned < len(self.entries) else []
         parts += [f"{held:,} held out"] if held else []
+        parts += [Found(self.folder).note("caption files without a picture", self.alone)] if self.alone else []
         return ", ".join(parts + self.notes)
 
 
@@ -94,8 +96,9 @@ def _imagefolder(found: Found, tables: list[Path], split: str) -> Listing:
 def _folders(found: Found) -> Listing:
     """Pictures in folders, with side-car captions or without."""
     folder = found.folder
-    sidecars, notes = _sidecars(found)
-    texts = {path: _captions(sidecars[path]) if path in sidecars else () for path in found.pictures}
+    sidecars, alone, second = _sidecars(found)
+    notes = [found.note("caption files beside another of the same picture", second)] if second else []
+    texts = {path: read_captions(sidecars[path]) if path in sidecars else () for path in found.pictures}
     classes = {path: class_of(folder, path) for path in found.pictures}
     names = set(classes.values()) - {""}
     by_class = [path for path in found.pictures if classes[path] and not texts[path]]
@@ -113,10 +116,10 @@ def _folders(found: Found) -> Listing:
         Entry(path, texts[path], concept=classes[path], held_out=held_out(split_of(folder, path)))
         for path in found.pictures
     ]
-    return Listing(folder, entries, layout, notes + found.notes())
+    return Listing(folder, entries, layout, notes + found.notes(), alone=alone)
 
 
-def _sidecars(found: Found) -> tuple[dict[Path, Path], list[str]]:
+def _sidecars(found: Found) -> tuple[dict[Path, Path], list[Path], list[Path]]:
     """The caption file of each picture that has one (`a.txt`, `a.caption` or `a.png.txt`, in any case), and what is
     left out: captions without a picture, and beside another."""
     texts: dict[str, list[Path]] = {}
@@ -132,9 +135,9 @@ def _sidecars(found: Found) -> tuple[dict[Path, Path], list[str]]:
             second += mine[1:]
             used.update(mine)
     alone = [path for paths in texts.values() for path in paths if path not in used and not is_about(path)]
-    notes = [found.note("caption files without a picture", sorted(alone))] if alone else []
-    return chosen, notes + ([found.note("caption files beside another of the same picture", second)] if second else [])
+    return chosen, sorted(alone), second
 
 
-def _captions(file: Path) -> tuple[str, ...]:
+def read_captions(file: Path) -> tuple[str, ...]:
+    """The captions of a file, one a line."""
     return bounded((line.strip() for _, line in read_lines(file) if line.strip()), shown(file))

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from genctl.errors import InputError
 from genctl.media.folder import SKIPPED, is_about, is_text
-from genctl.media.formats import ENDINGS
+from genctl.media.formats import ENDINGS, FILMS
 from genctl.text import clean, short, shown
 
 OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
@@ -94,7 +94,7 @@ def _hidden(part: str) -> bool:
 
 
 def _is_picture(name: str) -> bool:
-    return name.lower().endswith(ENDINGS)
+    return name.lower().endswith((*ENDINGS, *FILMS))
 
 
 def _is_read(file: Path) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -112,6 +112,8 @@ class Reader:
 
     endings: tuple[str, ...] = ENDINGS
     named = ("pictures", "folder of pictures")
+    unfit = "cannot be read"
+    summed: ClassVar[dict[str, str]] = REMARKS
 
     def key(self) -> list[Any]:
         """What rows depend on, beside the files, the size and the fit."""
@@ -167,10 +169,10 @@ def load(
     for line in bad[:MOST_SAID]:
         report(f"left out: {line}")
     if len(bad) > MOST_SAID:
-        report(f"left out: {len(bad) - MOST_SAID:,} more that cannot be read")
-    notes = [f"{len(bad):,} that cannot be read ({shown(wrong[0][0].file.relative_to(inside))})"] if bad else []
+        report(f"left out: {len(bad) - MOST_SAID:,} more that {reader.unfit}")
+    notes = [f"{len(bad):,} that {reader.unfit} ({shown(wrong[0][0].file.relative_to(inside))})"] if bad else []
     remarks: list[list[str]] = json.loads(bytes(made["remarks"].tolist()))
-    for word, what in REMARKS.items():
+    for word, what in reader.summed.items():
         with_it = [entry for entry, lines in zip(entries, remarks, strict=True) if any(word in line for line in lines)]
         notes += [f"{len(with_it):,} {what} ({shown(with_it[0].file.relative_to(inside))})"] if with_it else []
     kept = [entry for entry, line in zip(entries, why, strict=True) if not line]
@@ -197,7 +199,7 @@ def _decode_all(
     why = [row if isinstance(row, str) else "" for row in rows]
     bad = [_left_out(entry, line) for entry, line in zip(entries, why, strict=True) if line]
     if len(bad) > len(rows) / 2:
-        many = f"{shown(places[1])}: {len(bad)} of {len(rows)} {reader.named[0]} cannot be read"
+        many = f"{shown(places[1])}: {len(bad)} of {len(rows)} {reader.named[0]} {reader.unfit}"
         raise InputError(f"{many}, the first: {_named(bad[0], *places)}")
     packed = reader.packed([row for row in rows if isinstance(row, Tensor)])
     return packed | {"why": _as_bytes(why), "remarks": _as_bytes(remarks)}

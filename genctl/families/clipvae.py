@@ -84,6 +84,8 @@ class ClipVAE(VAE):
     def __init__(self, config: ClipVAEConfig) -> None:
         super().__init__(config)  # type: ignore[arg-type]
         latent, self.period = config.net.latent, config.net.shape.period
+        if config.loss.equivariance or config.loss.alignment:
+            raise UsageError("model.loss.equivariance and model.loss.alignment are of pictures; clips have neither")
         if (config.frames - 1) % self.period:
             raise UsageError(f"model.frames = {config.frames}: one and a multiple of {self.period}")
         self.register_buffer("later_mean", torch.zeros(latent, 1, 1))

@@ -9,24 +9,28 @@ from __future__ import annotations
 import importlib.util
 import io
 import math
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from genctl.errors import InputError, UsageError
-from genctl.media.formats import open_picture
-from genctl.media.pictures import on_white, refused, turn_of
+from genctl.media.formats import FILMS, HEIC, open_picture
+from genctl.media.pictures import EBML, on_white, refuse_many, refused, turn_of
+from genctl.media.png import first_bytes
 
-FILMS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v")
 CODECS = {"mp4": "libx264", "webm": "libvpx-vp9"}  # of films that are written
 EXTRA = "films need pip install 'genctl[video]'"
 UNSAID = 0.1  # seconds of a frame that says none, as browsers have it
 ALIKE = 0.1  # relative difference of a file's rate and the one asked for, below which its frames are taken as they are
-MOST_FRAMES = 4096  # of one file
+MOST_FRAMES = 4096  # of one clip, at the rate that is asked for
+MOST_STORED = 100_000  # frames of one file
 QUALITY = "16"  # constant rate factor: near to lossless, for what is looked at frame by frame
+STILL_BRANDS = (b"avif", b"avis", *HEIC)  # of pictures in MP4's container
+PICTURES = (b"GIF8", b"RIFF", b"\x89PNG", b"\xff\xd8")
 Frame = tuple[Image.Image, float]  # an RGB picture on white, and the seconds that it is shown
 
 
@@ -36,20 +40,33 @@ def films_ready() -> bool:
 
 
 def is_film(path: Path) -> bool:
+    """By its name, where its bytes are not known yet."""
     return path.suffix.lower() in FILMS
+
+
+def holds_film(data: bytes, name: str) -> bool:
+    """Whether a file is a film by its first bytes: MP4 and QuickTime, Matroska and WebM, AVI; by its name where these
+    say nothing."""
+    if data[4:8] == b"ftyp":
+        return data[8:12] not in STILL_BRANDS
+    if data.startswith(EBML) or (data.startswith(b"RIFF") and data[8:12] == b"AVI "):
+        return True
+    return is_film(Path(name)) and not data.startswith(PICTURES)
 
 
 def frames_of(data: bytes, name: str) -> Iterator[Frame]:
     """The frames of a file's bytes in order; a picture has one. Raises InputError, naming `name`, for what is none, or
     is damaged."""
-    return _film(data, name) if is_film(Path(name)) else _animation(data, name)
+    return _film(data, name) if holds_film(data, name) else _animation(data, name)
 
 
 def _animation(data: bytes, name: str) -> Iterator[Frame]:
     with refused(data, name):
         image = open_picture(data, name)
         turn = turn_of(image, name, lambda line: None)
-        for place in range(min(getattr(image, "n_frames", 1), MOST_FRAMES)):
+        count = getattr(image, "n_frames", 1)
+        _refuse_stored(count, name)
+        for place in range(count):
             image.seek(place)
             image.load()
             seconds = image.info.get("duration", 0) / 1000
@@ -63,12 +80,15 @@ def _film(data: bytes, name: str) -> Iterator[Frame]:
         raise InputError(f"{name}: {EXTRA}; or save it as WebP or GIF")
     import av
 
-    with refused(data, name), av.open(io.BytesIO(data), "r") as film:
+    if not data:
+        raise InputError(f"{name}: empty")
+    with refused(data, name, "film"), av.open(io.BytesIO(data), "r") as film:
         if not film.streams.video:
-            raise ValueError("no video in it")
+            raise InputError(f"{name}: a file without moving pictures ({first_bytes(data)})")
         usual = 1 / float(film.streams.video[0].average_rate or 1 / UNSAID)
         before: Any = None
-        for frame in islice(film.decode(video=0), MOST_FRAMES):
+        for number, frame in enumerate(film.decode(video=0), 1):
+            _refuse_stored(number, name)
             if before is not None:
                 lasts = usual if None in (before.time, frame.time) else frame.time - before.time
                 yield _upright(before), max(lasts, 0.0)
@@ -76,6 +96,11 @@ def _film(data: bytes, name: str) -> Iterator[Frame]:
         if before is None:
             raise ValueError("no frame in it")
         yield _upright(before), usual
+
+
+def _refuse_stored(count: int, name: str) -> None:
+    if count > MOST_STORED:
+        raise InputError(f"{name}: more than {MOST_STORED:,} frames; cut it first")
 
 
 def _upright(frame: Any) -> Image.Image:
@@ -94,13 +119,38 @@ def at_rate(frames: Iterable[Frame], fps: float) -> Iterator[Image.Image]:
             yield image
 
 
-def read_clip(data: bytes, name: str, fps: float, most: int = MOST_FRAMES) -> list[Image.Image]:
-    """At most so many frames of a file, at this rate; of a picture, or of what is shorter than a step, one."""
+def clip_frames(data: bytes, name: str, fps: float) -> Iterator[Image.Image]:
+    """The frames of a file at this rate, one after another; of a picture, or of what is shorter than a step, one."""
     frames = frames_of(data, name)
     first, second = next(frames), next(frames, None)
-    if second is None:
-        return [first[0]]
-    return [*islice(at_rate(chain([first, second], frames), fps), most)] or [first[0]]
+    found = False
+    if second is not None:
+        for image in at_rate(chain([first, second], frames), fps):
+            found = True
+            yield image
+    if not found:
+        yield first[0]
+
+
+def read_clip(
+    data: bytes, name: str, fps: float, fitted: Callable[[Image.Image], Image.Image] = lambda image: image,
+    most: int = MOST_FRAMES, remark: Callable[[str], None] = lambda line: None,
+) -> list[Image.Image]:  # fmt: skip
+    """The first frames of a file at this rate, `fitted` as they come; what is left out is remarked. Raises InputError
+    for more pixels than are held at once."""
+    kept: list[Image.Image] = []
+    for image in clip_frames(data, name, fps):
+        if len(kept) == most:
+            remark(f"{name}: its first {most:,} frames alone")
+            break
+        kept.append(fitted(image))
+        refuse_many(len(kept), *kept[0].size, name)
+    return kept
+
+
+def last_frames(data: bytes, name: str, fps: float, count: int) -> list[Image.Image]:
+    """The last frames of a file at this rate, at most so many."""
+    return [*deque(clip_frames(data, name, fps), count)]
 
 
 def encode_film(frames: list[Image.Image], form: str, fps: float, document: str = "") -> bytes:

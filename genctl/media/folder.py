@@ -105,6 +105,6 @@ def _sort(
         (found.pictures if path.suffix.lower() in endings else found.others).append(path)
 
 
-def picture_files(folder: Path) -> list[Path]:
+def picture_files(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
     """Picture files under a folder, by name. Raises InputError for a folder that cannot be read."""
-    return look(folder).pictures
+    return look(folder, endings).pictures

@@ -14,6 +14,7 @@ ENDINGS = (
     ".png", ".apng", ".jpg", ".jpeg", ".jfif", ".jpe", ".pjpeg", ".pjp", ".webp", ".gif", ".avif", ".bmp", ".tif",
     ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".heic", ".heif", ".hif",
 )  # fmt: skip
+FILMS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v")
 READERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", *(b"P%d" % kind for kind in range(1, 7)))

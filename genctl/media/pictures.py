@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 GIVE = "give a PNG, JPEG, WebP or GIF"
 MOST_PIXELS = 110_000_000  # 880 MB while a picture is turned or laid on white; above, it is taken for a bomb
 MOST_WORKED = 25_000_000  # of a picture that goes through a network
+MOST_TOGETHER = 64_000_000  # of all frames of a clip or walk: three numbers a pixel lie in memory
 MOST_SIDE = 65_535
 MOST_SCANS = 200  # of a JPEG; each goes through all of it anew
 JPEG_START = b"\xff\xd8"
+EBML = b"\x1a\x45\xdf\xa3"  # Matroska's and WebM's first bytes
 NEEDED = (b"tRNS", b"eXIf")  # parts of a PNG that are no pixels, and yet say how the picture looks
 Remark = Callable[[str], None]
 BAND = 256  # rows that are laid on white at a time
@@ -70,19 +72,21 @@ def as_mask(image: Image.Image) -> Image.Image:
 
 
 @contextlib.contextmanager
-def refused(data: bytes, name: str) -> Iterator[None]:
-    """Whatever goes wrong within is an InputError that names the picture."""
+def refused(data: bytes, name: str, what: str = "picture") -> Iterator[None]:
+    """Whatever goes wrong within is an InputError that names the picture (or `what` it is)."""
     try:
         yield
     except (MemoryError, InputError):
         raise
     except UnidentifiedImageError:
+        if data[4:8] == b"ftyp" or data.startswith(EBML):
+            raise InputError(f"{name}: a film; {GIVE} (models of clips take films)") from None
         raise InputError(f"{name}: not an image ({first_bytes(data)}); {GIVE}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"{name}: more than {MOST_PIXELS / 1e6:.0f} megapixels; make it smaller first") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{name}: a damaged picture ({reason})") from None
+        raise InputError(f"{name}: a damaged {what} ({reason})") from None
 
 
 def _read(data: bytes, name: str, remark: Remark) -> tuple[Image.Image, ToSRGB | None]:
@@ -256,6 +260,15 @@ def refuse_large(width: int, height: int, name: str = "a picture") -> None:
     if width * height > MOST_WORKED:
         what = f"{width}x{height}, and at most {MOST_WORKED // 1_000_000} megapixels are encoded or decoded"
         raise InputError(f"{name}: {what}; make it smaller first (or give encode a --size)")
+
+
+def refuse_many(frames: int, width: int, height: int, name: str = "a clip") -> None:
+    """Raise InputError for more pixels in all frames than are held at once."""
+    if (total := frames * width * height) > MOST_TOGETHER:
+        what = f"{frames:,} frames or more of {width}x{height} are {total / 1e6:,.0f} megapixels"
+        raise InputError(
+            f"{name}: {what}, and at most {MOST_TOGETHER // 1_000_000} fit; make it smaller or shorter first"
+        )
 
 
 def refuse_infinite(pictures: Tensor) -> Tensor:

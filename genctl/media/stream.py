@@ -20,6 +20,7 @@ from genctl import files
 from genctl.errors import InputError, ModelError, UsageError
 from genctl.media.codes import GIVE as GIVE_CODES
 from genctl.media.folder import picture_files
+from genctl.media.formats import ENDINGS
 from genctl.media.pictures import GIVE
 from genctl.media.png import PNG_END, PNG_START, png_chunks, read_exactly
 from genctl.writing import is_file, is_folder
@@ -82,20 +83,20 @@ class Source:
     inside: Path
 
 
-def listed(sources: list[str]) -> list[Source]:
+def listed(sources: list[str], endings: tuple[str, ...] = ENDINGS) -> list[Source]:
     """Every picture of the sources, as `pictures_from` gives them, without holding the files' bytes (those of a stream
     on stdin are held)."""
-    return [found for source in sources for found in each(source)]
+    return [found for source in sources for found in each(source, endings)]
 
 
-def each(source: str) -> Iterator[Source]:
-    """The pictures of one source, those of stdin as they come."""
+def each(source: str, endings: tuple[str, ...] = ENDINGS) -> Iterator[Source]:
+    """The pictures of one source, those of stdin as they come, those of a folder by their `endings`."""
     path = Path(source)
     if source == "-":
         for name, data in _stdin_pictures():
             yield Source(name, partial(bytes, data), Path("codes.png"))
     elif is_folder(path):
-        for file in _inside(path):
+        for file in _inside(path, endings):
             yield Source(str(file), partial(read_file, file), file.relative_to(path))
     elif not is_file(path):  # a pipe, which can be read once; or nothing, which is said
         for name, data in _file_pictures(source):
@@ -112,8 +113,8 @@ def _nth(source: str, index: int) -> bytes:
     return next(itertools.islice(_file_pictures(source), index, None))[1]
 
 
-def _inside(folder: Path) -> list[Path]:
-    found = picture_files(folder)
+def _inside(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
+    found = picture_files(folder, endings)
     if not found:
         raise InputError(f"{folder}: no pictures in this folder; {GIVE}")
     return found

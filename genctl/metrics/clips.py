@@ -27,6 +27,8 @@ from genctl.options import Options
 
 BLOCK, REACH = 8, 3  # pixels: of a block's side, and how far it may have moved
 FRAMES = 4  # of each clip, by which frames are compared with real ones
+REAL = 512  # real clips at most that drawn ones are held against
+CHUNK = 16  # clips that are floats at once
 RANGE = (0.05, 0.95)  # of real clips, which a drawn one should lie within
 
 
@@ -38,6 +40,11 @@ def motion(clips: Tensor) -> dict[str, Tensor]:
     mixed = frames[:, order].diff(dim=1).abs().mean((1, 2, 3, 4))
     warped = torch.stack([warping(clip) for clip in frames])
     return {"difference": difference, "order": difference / mixed.clamp(min=1e-9), "warping": warped}
+
+
+def floats(pixels: Tensor) -> Tensor:
+    """uint8 -> [-1, 1]."""
+    return pixels.float() / 127.5 - 1
 
 
 def warping(frames: Tensor) -> Tensor:
@@ -97,9 +104,13 @@ def drawn(
     frames = made.shape[2]
     if frames < 2:
         raise UsageError("--frames: how a clip moves is seen of two frames or more")
-    rows = torch.arange(len(moving))
-    real = moving.windows(rows, torch.zeros_like(rows), frames).float() / 127.5 - 1
-    ours, theirs = motion(made), motion(real.transpose(1, 2))
+    long = torch.nonzero(moving.loops | (moving.lengths >= frames))[:, 0]
+    if not len(long):
+        raise UsageError(f"--frames {frames}: no clip of the data is as long")
+    rows = long[torch.linspace(0, len(long) - 1, min(REAL, len(long))).round().long()]
+    real = moving.windows(rows, torch.zeros_like(rows), frames).transpose(1, 2)  # uint8 [N, 3, T, H, W]
+    ours, parts = motion(made), [motion(floats(part)) for part in real.split(CHUNK)]
+    theirs = {name: torch.cat([part[name] for part in parts]) for name in ours}
     figures: dict[str, Any] = {"count": len(made), "frames": frames, "held_out_prompts": len(held) > 0}
     for name, values in ours.items():
         low, middle, high = (float(theirs[name].quantile(q)) for q in (RANGE[0], 0.5, RANGE[1]))
@@ -110,11 +121,13 @@ def drawn(
         }  # fmt: skip
     net = extractor(model.device)
     places = torch.linspace(0, frames - 1, min(FRAMES, frames)).round().long()
-    shown, known = (part[:, places].flatten(0, 1) for part in (made.transpose(1, 2), real))
-    figures["frames_distance"] = {"extractor": EXTRACTOR} | against(features_of(net, shown), features_of(net, known))
+    shown, known = (part[:, :, places].transpose(1, 2).flatten(0, 1) for part in (made, real))
+    figures["frames_distance"] = {"extractor": EXTRACTOR} | against(
+        features_of(net, shown), features_of(net, floats(known))
+    )
     if fvd.known() and len(made) > 2:
         key = [clips.fingerprint, frames, list(real.shape)]
-        figures["fvd"] = fvd.fvd(made, real.transpose(1, 2), key, model.device, report)
+        figures["fvd"] = fvd.fvd(made, real, key, model.device, report)
     else:
         figures["fvd"] = fvd.HOW
     return figures | {"reading": readings.motion(figures)}

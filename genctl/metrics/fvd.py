@@ -38,8 +38,11 @@ def logits(clips: Tensor, device: torch.device, report: Report = lambda done, to
 
 
 def fvd(made: Tensor, real: Tensor, key: list[Any], device: torch.device, report: Report) -> dict[str, Any]:
-    """Of drawn clips to real ones (REAL of them, spread over all), whose logits are cached under `key`."""
+    """Of drawn clips in [-1, 1] to real ones, uint8 [N, 3, T, H, W] (REAL of them, spread over all), whose logits are
+    cached under `key`."""
     rows = torch.linspace(0, len(real) - 1, min(REAL, len(real))).round().long()
-    kept = cache.cached("fvd", [1, *key, len(rows)], lambda: {"logits": logits(real[rows], device, report)})["logits"]
+    kept = cache.cached(
+        "fvd", [1, *key, len(rows)], lambda: {"logits": logits(real[rows].float() / 127.5 - 1, device, report)}
+    )["logits"]
     ours = logits(made, device, report)
     return {"fvd": round(frechet(ours, kept), 1), "real": len(rows), "count": len(ours)}

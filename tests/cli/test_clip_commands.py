@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 
 import genctl
 from genctl.cli.main import execute
-from genctl.media.clips import frames_of, read_clip
+from genctl.errors import UsageError
+from genctl.media import pictures
+from genctl.media.clips import encode_film, frames_of, read_clip
 from genctl.media.codes import pack_codes, read_codes
 from genctl.media.stream import split_pngs
 
@@ -116,6 +118,64 @@ def test_codes_of_clips_and_back(models: Path, capsys: pytest.CaptureFixture[str
     assert execute(["decode", "p.safetensors", "-o", "p.png"]) == 0
     assert Image.open("p.png").size == (30, 30)
     capsys.readouterr()
+
+
+def test_films_of_a_folder(models: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    Path("films/b").mkdir(parents=True)
+    for name in ("films/a.mp4", "films/b/c.mov"):
+        Path(name).write_bytes(encode_film(moving("circle", "red", 6), "mp4", 8))
+    draw_shape("circle", "red", "plain").save("films/d.png")
+    assert execute(["encode", "films", "-m", "tiny-clipvae", "-o", "codes/"]) == 0
+    found = {path.stem: load_file(path)["codes"].shape[1] for path in Path("codes").rglob("*.safetensors")}
+    assert found == {"a": 4, "c": 4, "d": 1}
+    capfdbinary.readouterr()
+    assert execute(["encode", "films", "-m", "tiny-vae", "-o", "pictures/"]) == 0  # of pictures alone
+    assert b"1 .mp4 not read" in capfdbinary.readouterr().err
+    assert [path.name for path in Path("pictures").iterdir()] == ["d.safetensors"]
+    assert execute(["encode", "films/a.mp4", "-m", "tiny-vae", "-o", "x.safetensors"]) == 3
+    assert b"films/a.mp4: a film; give" in capfdbinary.readouterr().err
+    assert execute(["decode", "codes/a.safetensors", "-o", "-.mp4"]) == 0
+    assert len(read_clip(capfdbinary.readouterr().out, "a.mp4", 8)) == 6
+    two = Path("codes/a.safetensors").read_bytes() + Path("codes/b/c.safetensors").read_bytes()
+    Path("two.safetensors").write_bytes(two)
+    for name in ("two", "codes/d", "pictures/d"):
+        assert execute(["decode", f"{name}.safetensors", "-o", "-.mp4"]) == 2, name
+        assert capfdbinary.readouterr().out == b""
+
+
+def test_what_no_memory_holds_is_refused(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, *rest = moving("circle", "red", 6)
+    first.save("a.gif", save_all=True, append_images=rest, duration=120, loop=0)
+    assert execute(["encode", "a.gif", "-m", "tiny-clipvae", "-o", "a.safetensors", "-q"]) == 0
+    monkeypatch.setattr(pictures, "MOST_TOGETHER", 5000)  # 5 frames of 32 x 32 are more
+    for command in (
+        ["encode", "a.gif", "-m", "tiny-clipvae", "-o", "b.safetensors"],
+        ["decode", "a.safetensors", "-o", "b.webp"],
+        ["interpolate", "a.gif", "a.gif", "-m", "tiny-clipvae", "-o", "b.webp"],
+    ):
+        assert execute(command) == 3, command
+        assert "megapixels, and at most" in capsys.readouterr().err
+    assert not Path("b.webp").exists()
+    assert not Path("b.safetensors").exists()
+    assert execute(["encode", "a.gif", "-m", "tiny-clipvae", "--size", "16", "-o", "b.safetensors"]) == 0
+    walk = ["interpolate", "a.gif", "a.gif", "a.gif", "-m", "tiny-clipvae", "--frames", "2"]
+    assert execute(walk) == 2
+    capsys.readouterr()
+
+
+def test_clips_in_python_say_what_they_are_not(models: Path) -> None:
+    clip = genctl.load("tiny-video").draw("cat", seed=1, steps=1, frames=3)[0]
+    for milliseconds in (0, -5, "x"):
+        with pytest.raises(UsageError, match="milliseconds"):
+            clip.save("a.webp", milliseconds=milliseconds)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no frames"):
+        genctl.load("tiny-clipvae").encode_clip([])
+    with pytest.raises(UsageError, match="no frames"):
+        genctl.load("tiny-clipvae").between_clips([], [])
+    with pytest.raises(UsageError, match="encodes pictures"):
+        genctl.load("tiny-vae").encode_clip([*clip])
 
 
 def test_trained_and_resumed_exactly(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

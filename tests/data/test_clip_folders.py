@@ -1,16 +1,19 @@
 """Folders of clips: windows, loops, numbered frames, stills among them, and what is too short."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import clip_folder, draw_shape, moving
 
+from genctl.data import clips as clip_data
 from genctl.data.clips import Clips, ClipSource, consecutive, load_clips
 from genctl.data.pictures import DataConfig
 from genctl.draws import Draw
 from genctl.errors import InputError
+from genctl.media.clips import encode_film
 from genctl.media.pictures import to_tensor
 from genctl.sizes import Size
 
@@ -68,7 +71,9 @@ def test_too_short_is_left_out_by_name_or_an_error(tmp_path: Path) -> None:
     assert loaded(tmp_path).fingerprint != before.fingerprint
     assert len(loaded(tmp_path)) == 3  # as the line says, and not what was kept of the reading before
     (tmp_path / "metadata.jsonl").unlink()
-    with pytest.raises(InputError, match=r"3 of 3 clips cannot be read, the first: .*9 frames at 8 a second"):
+    with pytest.raises(
+        InputError, match=r"3 of 3 clips cannot be read or are too short, the first: .*9 frames at 8 a second"
+    ):
         loaded(tmp_path, frames=17)
 
 
@@ -86,11 +91,39 @@ def test_a_folder_of_numbered_frames_is_a_clip(tmp_path: Path) -> None:
     assert found["red square-01"] == (6, ("red square 01",))
     assert found["b"] == (7, ("a dog runs",))
     assert found["x.png"] == (1, ("loose",))
+    assert "without a picture" not in clips.summary  # dogs/b.txt is the clip's
     row = next(row for row, entry in enumerate(clips.entries) if entry.file.name == "b")
     wanted = torch.stack([to_tensor(frame) for frame in moving("square", "red", 7)])
     assert torch.equal(clips.clip(row), wanted)
     assert not consecutive([Path("a1.png"), Path("a2.png"), Path("a4.png"), Path("a5.png")])
     assert not consecutive([Path("a1.png"), Path("b2.png"), Path("a3.png"), Path("a4.png")])
+
+
+def test_numbered_pictures_of_which_something_is_said_are_no_clip(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for place, frame in enumerate(moving("square", "red", 5)):
+        frame.save(tmp_path / "set" / f"{place}.png")
+        (tmp_path / "set" / f"{place}.txt").write_text(f"picture {place}")
+    clips = loaded(tmp_path)
+    assert (len(clips), clips.lengths.tolist()) == (5, [1] * 5)
+    assert clips.entries[3].captions == ("picture 3",)
+    for place in range(5):
+        (tmp_path / "set" / f"{place}.txt").write_text("a square")  # of all the same
+    clips = loaded(tmp_path)
+    assert (clips.lengths.tolist(), clips.entries[0].captions) == ([5], ("a square",))
+
+
+def test_films_in_an_archive_and_long_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    films = tmp_path / "films"
+    films.mkdir()
+    for name, count in (("long", 14), ("short", 6)):
+        (films / f"{name}.mp4").write_bytes(encode_film(moving("square", "red", count), "mp4", 8))
+    shutil.make_archive(str(tmp_path / "films"), "zip", films)
+    monkeypatch.setattr(clip_data, "MOST_FRAMES", 10)
+    clips = loaded(tmp_path / "films.zip")
+    assert clips.lengths.tolist() == [10, 6]
+    assert "1 of more than 512 frames, of which the first are kept (long.mp4)" in clips.summary
 
 
 def test_batches_of_clips_and_of_stills(tmp_path: Path) -> None:

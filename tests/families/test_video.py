@@ -14,6 +14,7 @@ from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Edit, Request
 from genctl.families.clipvae import ClipLossConfig, ClipNetConfig, ClipVAE, ClipVAEConfig, ordered
+from genctl.families.flow import sample
 from genctl.families.flow.video_options import VideoOptions
 from genctl.families.saved import load
 from genctl.families.vae import VAE, NetConfig, VAEConfig
@@ -146,6 +147,19 @@ def test_four_clips_are_four_single_ones(models: Path) -> None:
     for place, prompt in enumerate(prompts):
         assert torch.equal(together[[place]], drawn(model, request([place + 1], [prompt])))
     assert not torch.equal(together[0], together[3])
+
+
+def test_longer_clips_are_drawn_fewer_at_once(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load("tiny-video")
+    monkeypatch.setattr(sample, "MOST_TOGETHER", (4, 4))  # of 5 frames, which have 3 code frames
+    for frames, most in ((5, 4), (1, 8), (11, 2), (21, 1)):
+        assert sample.together(model, request([*range(8)], [""] * 8, frames=frames)) == most, frames
+
+
+def test_what_a_codec_of_clips_does_not_train_by_is_refused() -> None:
+    for loss in (ClipLossConfig(equivariance=0.5), ClipLossConfig(alignment=0.1)):
+        with pytest.raises(UsageError, match="clips have neither"):
+            ClipVAE(dataclasses.replace(CONFIG, loss=loss))
 
 
 @pytest.mark.parametrize("frames", [1, 2, 4, 9])

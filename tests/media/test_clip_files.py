@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageChops, ImageDraw, ImageStat
 
 from genctl.errors import InputError, UsageError
-from genctl.media import clips
-from genctl.media.clips import at_rate, encode_film, film_comment, frames_of, read_clip
+from genctl.media import clips, pictures
+from genctl.media.clips import at_rate, encode_film, film_comment, frames_of, last_frames, read_clip
 from genctl.media.provenance import read_provenance
 from genctl.media.write import encode_clip
 
@@ -132,3 +132,40 @@ def test_what_is_no_clip_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         read_clip(whole, "b.mp4", 8)
     with pytest.raises(UsageError, match=r"genctl\[video\]"):
         encode_film(moving(2), "mp4", 8)
+
+
+def test_a_film_is_known_by_its_bytes() -> None:
+    film, animation = encode_film(moving(4), "mp4", 8), encode_clip(moving(4), "webp", 8)
+    for data, name in (
+        (film, "a.bin"),
+        (film, "a.webp"),
+        (animation, "a.mp4"),
+        (encode_film(moving(4), "webm", 8), "a"),
+    ):
+        assert len(read_clip(data, name, 8)) == 4, name
+
+
+def test_frames_are_made_small_as_they_come_and_only_so_many_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MOST_TOGETHER", 500_000)
+    large = encode_clip(moving(9, (400, 300)), "gif", 8)
+    with pytest.raises(InputError, match=r"a.gif: 5 frames or more of 400x300"):
+        read_clip(large, "a.gif", 8)
+    lines: list[str] = []
+    small = read_clip(large, "a.gif", 8, lambda image: image.resize((20, 10)), 7, lines.append)
+    assert (len(small), small[0].size) == (7, (20, 10))
+    assert lines == ["a.gif: its first 7 frames alone"]
+    assert len(read_clip(large, "a.gif", 8, lambda image: image.resize((20, 10)), 9, lines.append)) == 9
+    assert len(lines) == 1  # as many as there are: nothing is left out
+
+
+def test_the_end_of_a_clip() -> None:
+    data = encode_clip(moving(9), "png", 8)
+    assert [image.tobytes() for image in last_frames(data, "a.png", 8, 3)] == [f.tobytes() for f in moving(9)[-3:]]
+    assert len(last_frames(data, "a.png", 8, 20)) == 9
+
+
+def test_more_frames_than_anyone_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clips, "MOST_STORED", 5)
+    for form in ("gif", "mp4"):
+        with pytest.raises(InputError, match="more than 5 frames"):
+            read_clip(encode_clip(moving(9), form, 8), f"a.{form}", 8)

@@ -65,6 +65,11 @@ def test_measured_by_the_command(models: Path, capsys: pytest.CaptureFixture[str
     assert len(said["difference"]["real_range"]) == 2
     assert said["frames_distance"]["count"] == 4 * said["count"]
     assert execute(["eval", "tiny-video", "set", "--memorised", "-q"]) == 3
+    Path("set/metadata.jsonl").write_text(
+        Path("set/metadata.jsonl").read_text().replace('"loop": true', '"loop": false')
+    )
+    assert execute(["eval", "tiny-video", "set", "--most", "2", "--steps", "1", "--frames", "9", "-q"]) == 2
+    assert "--frames 9: no clip of the data is as long" in capsys.readouterr().err  # clips of 8, which do not go round
     for name in ("a.png", "b.png", "c.png", "d.png"):
         Path("stills").mkdir(exist_ok=True)
         moving("circle", "red", 8)[len(list(Path("stills").iterdir()))].save(f"stills/{name}")

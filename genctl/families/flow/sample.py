@@ -7,6 +7,7 @@ A variation begins at t = strength; a redrawn part is a denoiser whose guess is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -25,7 +26,7 @@ from genctl.families.base import Blend, Request
 from genctl.families.flow.model import FlowModel, Given, stacked
 from genctl.families.flow.options import FlowOptions
 
-MOST_TOGETHER = (256, 32)  # pictures of the training size drawn at once at most: on a GPU, on a CPU
+MOST_TOGETHER = (256, 32)  # pictures of the training size (and length) drawn at once at most: on a GPU, on a CPU
 FADE = 1 / 48  # of a picture's longer side: the width over which a redrawn part goes over into what is kept
 NOISE_START = 1 - 1e-3  # a predicted noise or score says nothing of the data at t = 1, where x_t is that noise
 
@@ -58,7 +59,7 @@ def together(model: FlowModel, request: Request) -> int:
     """How many pictures are drawn at once: `request.chunk`, or one on a CPU whose products round a picture by the batch
     that it is in. So a picture is the same whatever it is drawn with. (On a GPU it is up to rounding.)"""
     options, shape, count = options_of(model, request), model.shape_for(request), len(request.seeds)
-    most = MOST_TOGETHER[model.device.type == "cpu"] * model.pixels.area // (request.size or model.pixels).area
+    most = MOST_TOGETHER[model.device.type == "cpu"] * math.prod(model.noise_shape()) // math.prod(shape)
     request = replace(request, chunk=max(1, min(request.chunk, most)))
     chunk = min(request.chunk, count)
     if model.device.type != "cpu" or chunk == 1 or not request.packed:
