@@ -5,13 +5,15 @@
 
 A picture is a clip of one frame, so both are learned together. In some rows the first code frames are given: the
 network sees them without noise at every time, and so learns to go on from a picture, or from a clip's end
-(arXiv:2503.20314 gives them their own time; here the network is left to see that they are clean). Only the codec (a
-`clipvae`) and the number of axes differ from text to image.
+(arXiv:2503.20314 gives them their own time; here the network is left to see that they are clean); in some of these the
+last one as well, and so it learns the way from an end to a beginning, which closes a loop. Only the codec (a `clipvae`)
+and the number of axes differ from text to image.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import torch
@@ -23,19 +25,18 @@ from genctl.data.clips import Clips, Mixed, load_clips, varied
 from genctl.data.pictures import DataConfig, Pictures, onto
 from genctl.draws import Draw, address
 from genctl.errors import UsageError
-from genctl.families.base import Edit, Remark, Request, Source
+from genctl.families.base import Drawn, Edit, Remark, Request, Source
 from genctl.families.clipvae import ClipVAE
 from genctl.families.coded import codec_config
 from genctl.families.conditions.captions import Described
 from genctl.families.flow.model import Given
-from genctl.families.flow.video_options import VideoOptions
+from genctl.families.flow.video_options import MOST_GIVEN, Closing, VideoOptions
 from genctl.families.ldm import LDM, LDMConfig
 from genctl.nets.dit import DiT
 from genctl.sizes import Size
 
 VIEWS = 4  # windows of a clip whose codes are computed ahead, where nobody says how many
 CHUNK = 8  # windows encoded at once
-MOST_GIVEN = 2  # code frames
 SHOWN = 4  # frames of a clip of a preview
 
 
@@ -48,6 +49,14 @@ class VideoConfig(LDMConfig):
     period: Annotated[int | None, within(1, 64)] = None  # frames of a code frame; None in training: as the codec has
     stills: Annotated[float, within(0, 1)] = 0.2  # share of training batches of single frames
     given: Annotated[float, within(0, 1)] = 0.25  # share of training rows whose first code frames are given
+    closed: Annotated[float, within(0, 1)] = 0.4  # share of those whose last one is given too
+
+
+@dataclass(frozen=True)
+class Ends(Edit):
+    """A clip's end [3, T, H, W], and a beginning [3, period, H, W] that is to follow after what is drawn."""
+
+    end: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 class Video(LDM):
@@ -111,16 +120,21 @@ class Video(LDM):
         return ClipCodeSource(self, pictures, device)
 
     def noise_of(self, batch: dict[str, Tensor], t: Tensor, draw: Draw) -> Tensor:
-        """In some rows noise that leaves the first code frames as they are: (1 - a) / b x."""
+        """In some rows noise that leaves some code frames as they are: (1 - a) / b x."""
         x = batch["x"]
-        noise, chance, count = draw.normal(*x.shape[1:]), draw.uniform(), draw.uniform()
-        if x.shape[2] == 1:
-            return noise
-        most = min(MOST_GIVEN, x.shape[2] - 1)
-        given = torch.where(chance < self.config.given, 1 + (count * most).long(), 0)
-        first = torch.arange(x.shape[2], device=x.device) < given.to(x.device)[:, None]  # [B, t]
+        noise, kept = draw.normal(*x.shape[1:]), self.kept(x.shape[2], draw).to(x.device)
         a, b = (part.to(x)[:, None, None, None, None] for part in (self.path.a(t), self.path.b(t).clamp(min=1e-4)))
-        return torch.where(first[:, None, :, None, None], (1 - a) / b * x, noise)
+        return torch.where(kept[:, None, :, None, None], (1 - a) / b * x, noise)
+
+    def kept(self, frames: int, draw: Draw) -> Tensor:
+        """Which of so many code frames are given in training [B, frames]: in some rows the first ones, in some of those
+        the last one too; never all."""
+        chance, count, closing = draw.uniform(3).T
+        closed = (closing < self.config.closed) & (frames > 2)
+        most = (frames - 1 - closed.long()).clamp(max=MOST_GIVEN)
+        given = torch.where(chance < self.config.given, (1 + (count * most).long()).clamp(max=most), 0)
+        places = torch.arange(frames)
+        return (places < given[:, None]) | ((closed & (given > 0))[:, None] & (places == frames - 1))
 
     def preview(self, source: Source) -> Tensor:
         """Four frames of each clip."""
@@ -140,37 +154,72 @@ class Video(LDM):
         channels, height, width = super().shape_of(size)
         return channels, self.code_frames(self.frames), height, width
 
+    def closing(self) -> Closing:
+        return Closing.of(self.frames, self.period)
+
     def drawn_frames(self, request: Request) -> int:
-        """Frames that are drawn: of a loop those of the way there, both its ends included."""
+        """Frames that are drawn at once: of a loop all but the way from its end to its beginning."""
         options = self.options(request)
         frames = getattr(options, "frames", None) or self.frames  # also of a flow's plain options
-        return -(-frames // 2) + 1 if getattr(options, "loop", False) else frames
+        if not getattr(options, "loop", False):
+            return frames
+        way, new = self.closing(), self.closing().new
+        least = max(way.end, way.beginning)
+        if frames < new + least:
+            raise UsageError(
+                f"--loop --frames {frames}: {new + least} or more, of which {new} lead from end to beginning"
+            )
+        return frames - new
 
     def shape_for(self, request: Request) -> tuple[int, ...]:
         channels, _, height, width = super().shape_for(request)
         return channels, self.code_frames(self.drawn_frames(request)), height, width
 
     def finished(self, x: Tensor, request: Request) -> Tensor:
-        options, clips = self.options(request), self.from_x(x)[:, :, : self.drawn_frames(request)]
-        if not getattr(options, "loop", False):
-            return clips
-        frames = options.frames or self.frames
-        return torch.cat([clips, clips.flip(2)[:, :, 1:-1]], 2)[:, :, :frames]
+        return self.from_x(x)[:, :, : self.drawn_frames(request)]
+
+    @torch.inference_mode()
+    def sample(self, request: Request) -> Iterator[Drawn]:
+        looped = getattr(self.options(request), "loop", False)
+        for part in super().sample(request):
+            if not looped:
+                yield part
+            elif not part.final:
+                yield replace(part, steps=2 * part.steps)
+            else:
+                clips = [self.looped(clip, request, part.start + place) for place, clip in enumerate(part.pictures)]
+                yield replace(part, made=torch.stack(clips), step=2 * part.steps, steps=2 * part.steps)
+
+    def looped(self, clip: Tensor, request: Request, place: int) -> Tensor:
+        """A clip [3, T, H, W] and the way from its end to its beginning."""
+        way = self.closing()
+        ends = Ends(clip[:, -way.end :], end=clip[:, : way.beginning])
+        options = replace(self.options(request), frames=self.frames, loop=False)
+        seed, condition = request.seeds[place], request.conditions[place : place + 1]
+        asked = replace(request, seeds=[seed], conditions=condition, options=options, edit=ends, noise=None)
+        (made,) = (part.pictures[0] for part in super().sample(asked) if part.final)
+        return torch.cat([clip, made[:, way.end : way.end + way.new].to(clip)], 1)
 
     def begins_at(self, request: Request) -> float:
         return 1.0
 
     def given(self, edit: Edit, shape: tuple[int, ...]) -> Given:
-        """The code of a picture, or of a clip's end, as the first code frames; the others are drawn. Raises UsageError
-        where none is left to draw."""
+        """The code of a picture, or of a clip's end, as the first code frames, and of a beginning as the last one; the
+        others are drawn. Raises UsageError where none is left to draw."""
         clip = edit.picture if edit.picture.ndim == 4 else edit.picture[:, None]
-        code = self.to_x(clip[None]).to(self.device)
-        count = code.shape[2]
-        if count >= shape[1]:
+        first = self.code_frames(clip.shape[1])
+        if first >= shape[1]:
             raise UsageError(f"--frames: more than the {clip.shape[1]} that are given")
-        later = torch.arange(shape[1], device=self.device) >= count
-        x = torch.cat([code, code.new_zeros(1, shape[0], shape[1] - count, *shape[2:])], 2)
-        return Given(x, later.to(x)[None, None, :, None, None], clean=True)
+        places = torch.arange(shape[1], device=self.device)
+        free = places >= first
+        if isinstance(edit, Ends):
+            new = 1 + self.period * (shape[1] - 1) - clip.shape[1] - edit.end.shape[1]
+            share = torch.linspace(0, 1, new + 2)[1:-1].to(clip)[:, None, None]
+            way = torch.lerp(clip[:, -1:], edit.end[:, :1], share)  # what the end's code sees before it: about that
+            clip, free = torch.cat([clip, way, edit.end], 1), free & (places < shape[1] - 1)
+        code = self.to_x(clip[None]).to(self.device)
+        x = torch.cat([code, code.new_zeros(1, shape[0], shape[1] - code.shape[2], *shape[2:])], 2)
+        return Given(x, free.to(x)[None, None, :, None, None], clean=True)
 
     def code_shape(self) -> tuple[int | None, ...]:
         return self.config.channels, None, None, None

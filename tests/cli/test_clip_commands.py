@@ -74,6 +74,18 @@ def test_the_same_clip_again(models: Path, capsys: pytest.CaptureFixture[str]) -
     capsys.readouterr()
 
 
+def test_a_loop_by_command_and_again(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([*DRAW, "--loop", "--json", "-o", "a.webp"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["loop"], said["frames"]) == (True, 7)  # 5 as trained, and 2 that lead back
+    assert len(frames("a.webp")) == 7
+    assert execute(["sample", "--like", "a.webp", "-q", "-o", "b.webp"]) == 0
+    assert frames("a.webp") == frames("b.webp")
+    assert execute([*DRAW, "--loop", "--frames", "3", "-o", "c.webp"]) == 2
+    assert "--loop --frames 3: 4 or more" in capsys.readouterr().err
+    assert not Path("c.webp").exists()
+
+
 def test_a_clip_goes_on(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw_shape("circle", "red", "plain").resize((48, 40)).save("a.png")
     assert execute([*DRAW, "--image", "a.png", "-o", "from-a-picture.webp"]) == 0

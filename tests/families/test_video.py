@@ -15,10 +15,10 @@ from genctl.errors import UsageError
 from genctl.families.base import Edit, Request
 from genctl.families.clipvae import ClipLossConfig, ClipNetConfig, ClipVAE, ClipVAEConfig, ordered
 from genctl.families.flow import sample
-from genctl.families.flow.video_options import VideoOptions
+from genctl.families.flow.video_options import Closing, VideoOptions
 from genctl.families.saved import load
 from genctl.families.vae import VAE, NetConfig, VAEConfig
-from genctl.families.video import Video, VideoConfig
+from genctl.families.video import Ends, Video, VideoConfig
 from genctl.media.pictures import to_float, to_tensor
 from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.rotary import rotary
@@ -167,16 +167,42 @@ def test_as_many_frames_as_asked_for(models: Path, frames: int) -> None:
     assert drawn(load("tiny-video"), request([1], ["a cat"], frames=frames)).shape == (1, 3, frames, 32, 32)
 
 
-@pytest.mark.parametrize("frames", [2, 5, 8])
-def test_a_loop_goes_there_and_back(models: Path, frames: int) -> None:
-    made = drawn(load("tiny-video"), request([1], ["a cat"], frames=frames, loop=True))[0]
-    frames -= frames % 2
-    assert made.shape[1] == frames
-    there = frames // 2
-    for place in range(1, frames - there):
-        assert torch.equal(made[:, there + place], made[:, there - place])
-    plain = drawn(load("tiny-video"), request([1], ["a cat"], frames=there + 1))[0]
-    assert torch.equal(made[:, : there + 1], plain)
+def test_a_loop_goes_on_to_its_own_beginning(models: Path) -> None:
+    model = load("tiny-video")  # of 5 frames, 2 a code frame: the end is 1 frame, the way 2, the beginning 2
+    assert model.closing() == Closing(1, 2, 2)
+    for frames in (None, 4, 9):
+        made = drawn(model, request([1], ["a cat"], frames=frames, loop=True))[0]
+        assert made.shape[1] == (frames or 7)
+        plain = drawn(model, request([1], ["a cat"], frames=made.shape[1] - 2))[0]
+        assert torch.equal(made[:, :-2], plain)
+        ends = Ends(plain[:, -1:], end=plain[:, :2])
+        way = drawn(model, request([1], ["a cat"], ends, frames=5))[0]
+        assert torch.equal(made[:, -2:], way[:, 1:3])
+        x = model.given(ends, (2, 3, 8, 8))
+        assert x.free is not None
+        assert x.free.flatten().tolist() == [0, 1, 0]
+    several = drawn(model, request([1, 2], ["a cat", "a dog"], loop=True))
+    assert torch.equal(several[0], drawn(model, request([1], ["a cat"], loop=True))[0])
+    with pytest.raises(UsageError, match="--loop --frames 3: 4 or more"):
+        drawn(model, request([1], ["a cat"], frames=3, loop=True))
+    assert Closing.of(17, 4) == Closing(5, 8, 4)
+    with pytest.raises(UsageError, match="three code frames"):
+        Closing.of(5, 4)
+
+
+def test_some_code_frames_are_given_and_never_all(models: Path) -> None:
+    model = load("tiny-video")
+    for frames in (2, 3, 5):
+        kept = model.kept(frames, Draw(1, 4000))
+        some = kept.any(1)
+        assert 0.2 < some.float().mean() < 0.3
+        assert not kept.all(1).any()
+        assert kept[some, 0].all()
+        closed = kept[some, -1].float().mean()
+        assert closed == 0 if frames == 2 else 0.3 < closed < 0.5
+        assert kept[:, 2:-1].any() == 0  # of the middle none
+        if frames == 5:
+            assert 0.4 < kept[some, 1].float().mean() < 0.6
 
 
 def test_a_clip_goes_on_from_a_picture_and_from_a_clip(models: Path) -> None:
@@ -200,7 +226,7 @@ def test_given_frames_are_seen_without_noise(models: Path) -> None:
     clean = (model.path.mix(x, z, t) - x).abs().amax((1, 3, 4)) < 1e-4  # [B, t]
     assert 5 < int(clean[:, 0].sum()) < 30  # a quarter of the rows
     assert 0 < int(clean[:, 1].sum()) < int(clean[:, 0].sum())  # two code frames in some
-    assert not clean[:, 2].any()
+    assert not clean.all(1).any()
     assert not clean[:, 1][~clean[:, 0]].any()
     still = torch.randn(8, 2, 1, 8, 8)
     assert not torch.isclose(model.path.mix(still, model.noise_of({"x": still}, t[:8], Draw(3, 8)), t[:8]), still).all()

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from genctl.errors import UsageError
 from genctl.families.flow.options import FlowOptions
 from genctl.options import option
 
 CLIP = "Clips"  # a panel of --help
 MOST_FRAMES = 1024
+MOST_GIVEN = 2  # code frames that a clip goes on from
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,33 @@ class VideoOptions(FlowOptions):
         None, "Frames shown a second (default: as trained; others are faster or slower).", panel=CLIP, low=0.1, high=100
     )
     loop: bool = option(
-        False, "There and back, so that the last frame leads to the first (an even number).", panel=CLIP
-    )
+        False, "The last frame leads to the first: a clip's end and its beginning are given, and the way from the one "
+        "to the other is drawn.", panel=CLIP
+    )  # fmt: skip
 
     def settled(self, document: Mapping[str, Any], conditional: bool = True) -> VideoOptions:
         said, made = document["config"], super().settled(document, conditional)
         assert isinstance(made, VideoOptions)
         frames = self.frames or said.get("frames")
-        if self.loop and frames and frames > 1:
-            frames -= frames % 2  # an odd one would be skipped on the way back
+        if self.loop and not self.frames:
+            frames = Closing.of(said["frames"], said["period"]).new + said["frames"]
         return replace(made, frames=frames, fps=self.fps or said.get("fps"))
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The frames of a loop: of a clip's end that are given, of the way to its beginning that are drawn, and of that
+    beginning; together as many as the model was trained on."""
+
+    end: int
+    new: int
+    beginning: int
+
+    @classmethod
+    def of(cls, frames: int, period: int) -> Closing:
+        """For a model trained on so many frames, `period` of them a code frame. Raises UsageError for too few."""
+        count = 1 + (frames - 1) // period
+        given = min(MOST_GIVEN, count - 2)
+        if given < 1:
+            raise UsageError(f"--loop wants a model of three code frames or more; this one has {count}")
+        return cls(1 + period * (given - 1), period * (count - given - 1), period)
