@@ -48,12 +48,20 @@ def known(kind: str = "model") -> Iterator[tuple[str, Path]]:
     for name, row in index().items():
         if row.get("kind", "model") == kind:
             yield name, weights_folder() / row["file"]
-    if kind == "model":
-        for folder in folders():
-            for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
+    for folder in folders():
+        for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
+            if _kind(path) == kind:
                 yield path.stem, path
-            for path in sorted(folder.glob("*/model.safetensors")) if folder.is_dir() else []:
-                yield path.parent.name, path
+        for path in sorted(folder.glob("*/model.safetensors")) if kind == "model" and folder.is_dir() else []:
+            yield path.parent.name, path
+
+
+def _kind(path: Path) -> str:
+    """What a file says that it is: a model, or a part of such; a model where it says nothing."""
+    try:
+        return str(files.read_header(path).document.get("kind", "model"))
+    except (ModelError, RecursionError):
+        return "model"  # to be named as one, and refused with what is wrong with it
 
 
 def typed(path: Path) -> str:

@@ -233,8 +233,9 @@ class ClipCodeSource:
         codec, config = model.codec(), clips.config
         self.mixed, self.views = Mixed(clips, model.config.stills), config.views or VIEWS
         self.weights = self.mixed.weights
+        self.slot = (~clips.still()).long().cumsum(0) - 1  # of a clip among those that move
         varied_by = [self.views, config.flip, config.jitter, clips.flips.tolist(), clips.loops.tolist()]
-        key = [1, codec.weights_sha256, clips.fingerprint, model.frames, *varied_by, *codec.beyond_tensors]
+        key = [2, codec.weights_sha256, clips.fingerprint, model.frames, *varied_by, *codec.beyond_tensors]
         made = cache.cached("codes", key, lambda: encoded(codec, clips, model.frames, self.views, model.watch))
         self.codes, self.firsts = made["windows"].to(device), made["stills"].to(device)  # view by view
         self.described = Described(model, clips, device)
@@ -242,24 +243,29 @@ class ClipCodeSource:
 
     def batch(self, rows: Tensor, draw: Draw) -> dict[str, Tensor]:
         rows, frames = self.mixed.rows(rows, 2, draw)
-        places = rows + len(self.weights) * (draw.uniform() * self.views).long()
-        table = self.firsts if frames == 1 else self.codes
+        table, slots = (self.firsts, rows) if frames == 1 else (self.codes, self.slot[rows])
+        places = slots + len(table) // self.views * (draw.uniform() * self.views).long()
         return {"x": table[onto(places, table.device)].float()} | self.described.batch(rows, draw)
 
 
 def encoded(codec: ClipVAE, clips: Clips, frames: int, views: int, watch: Any) -> dict[str, Tensor]:
-    """Of each clip and view, view by view, as float16: the code of a window, and that of its first frame alone. The
-    first view of a loop begins at its beginning and is not varied."""
-    windows, stills, count = [], [], len(clips)
+    """View by view, as float16: the code of a window of each clip that moves, and of each clip or picture that of one
+    frame alone (the window's first). The first view of a loop begins at its beginning and is not varied."""
+    windows: list[Tensor] = []
+    stills: list[Tensor] = []
+    count, still = len(clips), clips.still()
     for view in range(views):
         for start in range(0, count, CHUNK):
             watch("encoding clips", view * count + start, views * count)
             rows = torch.arange(start, min(start + CHUNK, count))
             draw = Draw(address("window", view), count).part(start, start + len(rows))
             first = clips.anywhere(rows, draw.uniform() * (view > 0), frames)
-            made = clips.windows(rows, first, frames)
+            length = 1 if still[rows].all() else frames
+            made = clips.windows(rows, first, length)
             made = varied(made, clips, rows, draw) if view else made
             clip = (made.float() / 127.5 - 1).transpose(1, 2)
-            windows.append(codec.encoded(clip).cpu().half())
+            if length > 1:
+                windows.append(codec.encoded(clip[~still[rows]]).cpu().half())
             stills.append(codec.encoded(clip[:, :, :1]).cpu().half())
-    return {"windows": torch.cat(windows), "stills": torch.cat(stills)}
+    shape = [0, *stills[0].shape[1:]]
+    return {"windows": torch.cat(windows) if windows else torch.zeros(shape), "stills": torch.cat(stills)}

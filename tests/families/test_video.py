@@ -18,7 +18,7 @@ from genctl.families.flow import sample
 from genctl.families.flow.video_options import Closing, VideoOptions
 from genctl.families.saved import load
 from genctl.families.vae import VAE, NetConfig, VAEConfig
-from genctl.families.video import Ends, Video, VideoConfig
+from genctl.families.video import Ends, Video, VideoConfig, encoded
 from genctl.media.pictures import to_float, to_tensor
 from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.rotary import rotary
@@ -248,6 +248,33 @@ def test_pictures_and_clips_are_learned_together(models: Path, tmp_path: Path) -
         loss.backward()
         assert (phase, bool(torch.isfinite(loss))) == ("model", True)
     assert shapes == {(4, 2, 3, 8, 8), (4, 2, 1, 8, 8)}
+
+
+def test_codes_are_those_of_the_clips_that_they_stand_for(models: Path, tmp_path: Path) -> None:
+    """Clips and stills lie in one folder in turns: of stills no window is encoded."""
+    config = VideoConfig(32, codec="tiny-clipvae", net=DiTConfig(width=64, depth=2, heads=2, text_slots=8))
+    model, clips = Video(Video.settled(config)), data(tmp_path / "set", views=2)
+    made = encoded(model.codec(), clips, 5, 2, lambda *_: None)
+    moving = (~clips.still()).nonzero()[:, 0]
+    assert 0 < len(moving) < len(clips)
+    assert [len(made[name]) for name in ("windows", "stills")] == [2 * len(moving), 2 * len(clips)]
+    source = model.source(clips, torch.device("cpu"))
+    for place, row in enumerate(moving.tolist()):
+        assert int(source.slot[row]) == place
+        window = clips.windows(torch.tensor([row]), torch.tensor([0]), 5).float() / 127.5 - 1
+        code = model.codec().encoded(window.transpose(1, 2))[0]
+        assert torch.allclose(made["windows"][place].float(), code, atol=2e-3)
+    for row in range(len(clips)):
+        first = clips.clip(row)[:1].float() / 127.5 - 1
+        assert torch.allclose(
+            made["stills"][row].float(), model.codec().encoded(first.transpose(0, 1)[None])[0], atol=2e-3
+        )
+    rows = torch.multinomial(source.weights, 16, True)
+    source.mixed.share = 0.0  # clips alone
+    batch = source.batch(rows, Draw(1, 16))["x"]
+    for row, x in zip(rows.tolist(), batch, strict=True):
+        views = [made["windows"][int(source.slot[row]) + view * len(moving)].float() for view in (0, 1)]
+        assert any(torch.equal(x, view) for view in views)
 
 
 # the network ---------------------------------------------------------------------------------------------------------

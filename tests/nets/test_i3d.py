@@ -1,5 +1,6 @@
 """I3D: padding as its authors' library has it, normalisation folded, and the distance of logits."""
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from genctl import hub
+from genctl.cli.main import execute
+from genctl.files import save_tensors
 from genctl.metrics import fvd
 from genctl.nets.i3d import I3D, MIXED, pooled, prepared, same
 
@@ -66,5 +70,20 @@ def test_the_distance_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     real, made = torch.randn(4000, 1, 2, 2, 2), 2 * torch.randn(4000, 1, 2, 2, 2) + 3
     monkeypatch.setattr(fvd, "REAL", 4000)
     found = fvd.fvd(made, real, ["x"], torch.device("cpu"), lambda done, total: None)
-    assert found["fvd"] == pytest.approx(4 * 9 + 4 * (1 - 2) ** 2, rel=0.05)
+    assert found["fvd"] == pytest.approx(unit**2 * (4 * 9 + 4 * (1 - 2) ** 2), abs=0.15)
     assert fvd.fvd(real, real, ["x"], torch.device("cpu"), lambda done, total: None)["fvd"] == pytest.approx(0, abs=0.1)
+
+
+def test_a_part_is_found_in_a_folder_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GENCTL_MODELS", str(tmp_path))
+    assert not fvd.known()
+    document = {"format": 1, "kind": "part", "part": "i3d", "licence": "Apache-2.0"}
+    save_tensors(tmp_path / "i3d.safetensors", {"a": torch.ones(2)}, {"genctl": json.dumps(document)})
+    assert fvd.known()
+    assert hub.load_part("i3d")[0]["a"].tolist() == [1, 1]
+    assert execute(["models"]) == 0
+    assert "i3d" not in capsys.readouterr().out  # it is no model
+    save_tensors(tmp_path / "minilm.safetensors", {"a": torch.ones(2)}, {"genctl": json.dumps(document)})
+    assert hub.resolve("minilm", "part") == hub.weights_folder() / "minilm.safetensors"  # a shipped one stays itself
