@@ -67,11 +67,16 @@ def test_the_distance_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a stand-in for the network: the distance of two Gaussians is that of their means and deviations."""
     torch.manual_seed(0)
     monkeypatch.setattr(fvd, "logits", lambda clips, device, report: clips.flatten(1)[:, :4].double().float())
-    real, made = torch.randn(4000, 1, 2, 2, 2), 2 * torch.randn(4000, 1, 2, 2, 2) + 3
+    unit = 32 / 127.5
+    real = (127.5 + 32 * torch.randn(4000, 1, 2, 2, 2)).round().clamp(0, 255).to(torch.uint8)
+    made = unit * (2 * torch.randn(4000, 1, 2, 2, 2) + 3)
     monkeypatch.setattr(fvd, "REAL", 4000)
     found = fvd.fvd(made, real, ["x"], torch.device("cpu"), lambda done, total: None)
     assert found["fvd"] == pytest.approx(unit**2 * (4 * 9 + 4 * (1 - 2) ** 2), abs=0.15)
-    assert fvd.fvd(real, real, ["x"], torch.device("cpu"), lambda done, total: None)["fvd"] == pytest.approx(0, abs=0.1)
+    same_again = real.float() / 127.5 - 1
+    assert fvd.fvd(same_again, real, ["x"], torch.device("cpu"), lambda done, total: None)["fvd"] == pytest.approx(
+        0, abs=0.1
+    )
 
 
 def test_a_part_is_found_in_a_folder_of_ones_own(
