@@ -80,7 +80,9 @@ def format_of(path: Path, clips: bool = False) -> str:
     known = CLIPS if clips else FORMATS
     form = known.get(path.suffix.lower())
     if form is None:
-        raise UsageError(f"-o {path}: unknown ending {path.suffix!r}; use {', '.join(known)}, a folder, or -")
+        what = f"unknown ending {path.suffix!r}"
+        what = "for clips, and this is a picture" if path.suffix.lower() in CLIPS else what
+        raise UsageError(f"-o {path}: {what}; use {', '.join(known)}, a folder, or -")
     if form in FILMS and importlib.util.find_spec("av") is None:
         raise UsageError(f"-o {path}: films need pip install 'genctl[video]'; or give a .webp or .gif")
     return form

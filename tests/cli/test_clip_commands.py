@@ -56,6 +56,7 @@ def test_names_grids_and_streams(models: Path, capfdbinary: pytest.CaptureFixtur
     for wrong in (["-n", "2", "-o", "-.mp4"], ["-o", "a.jpg"], ["-o", "-.xyz"], ["--frames", "0"], ["--mask", "m.png"]):
         assert execute([*DRAW, *wrong]) == 2, wrong
     assert execute(["sample", "-m", "tiny-ldm", "--prompt", "cat", "-o", "a.mp4"]) == 2
+    assert b"for clips, and this is a picture; use .png" in capfdbinary.readouterr().err
     assert execute(["sample", "-m", "tiny-ldm", "--prompt", "cat", "--frames", "3"]) == 2
     assert execute(["sample", "-m", "tiny-ldm,tiny-video", "--prompt", "cat", "-o", "b/"]) == 2
     assert not Path("b").exists()
