@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl.config import above, within
@@ -36,15 +35,10 @@ PART = 2  # code frames that are coded at once
 
 @dataclass(frozen=True)
 class ClipNetConfig(ConvConfig):
-    latent: Annotated[int, within(1, 1024)] = 6  # channels of the code, as a picture's, and
-    motion: Annotated[int, within(0, 1024)] = 0  # further ones, nothing in a first frame
+    latent: Annotated[int, within(1, 1024)] = 6  # channels of the code
     kind: KindName = "plain"
     times: tuple[bool, ...] = (True, True)  # between which levels time is halved as well
     pasts: Annotated[tuple[int, ...], within(0, 3)] = (0, 1, 1)  # side of a level's kernels in earlier frames
-
-    @property
-    def channels_of_code(self) -> int:
-        return self.latent + self.motion
 
     @property
     def factor(self) -> int:
@@ -56,8 +50,6 @@ class ClipNetConfig(ConvConfig):
         levels = len(self.channels)
         if len(self.times) != levels - 1 or len(self.pasts) != levels or 2 in self.pasts:
             raise UsageError("net.pasts wants 0, 1 or 3 for each level, and net.times true or false for all but one")
-        if self.motion and self.kind != "plain":
-            raise UsageError(f"net.motion is of the kind plain, not of {self.kind}")
         blocks = self.encoder_blocks, self.decoder_blocks
         return Shape(self.channels, *blocks, self.times, self.pasts, KINDS[self.kind])
 
@@ -91,7 +83,7 @@ class ClipVAE(VAE):
 
     def __init__(self, config: ClipVAEConfig) -> None:
         super().__init__(config)  # type: ignore[arg-type]
-        latent, self.period = config.net.channels_of_code, config.net.shape.period
+        latent, self.period = config.net.latent, config.net.shape.period
         if config.loss.equivariance or config.loss.alignment:
             raise UsageError("model.loss.equivariance and model.loss.alignment are of pictures; clips have neither")
         if (config.frames - 1) % self.period:
@@ -100,15 +92,14 @@ class ClipVAE(VAE):
         self.register_buffer("later_std", torch.ones(latent, 1, 1))
         self.later_mean: Tensor
         self.later_std: Tensor
-        self.code_mean, self.code_std = torch.zeros(latent, 1, 1), torch.ones(latent, 1, 1)
 
     @property
     def frozen(self) -> str:
         return self.config.loss.frozen
 
     def networks(self, latent: int) -> tuple[nn.Module, nn.Module]:
-        shape, motion = self.config.net.shape, self.config.net.motion
-        return Encoder(shape, latent, motion), Decoder(shape, latent, motion)
+        shape = self.config.net.shape
+        return Encoder(shape, latent), Decoder(shape, latent)
 
     # training --------------------------------------------------------------------------------------------------------
     @staticmethod
@@ -119,11 +110,7 @@ class ClipVAE(VAE):
         """A picture codec's kernels are slices of the present: the networks' convolutions in order."""
         if family == self.name:
             return tensors
-        motion = self.config.net.motion
-        made = {
-            key: F.pad(tensors[key], (0, 0, 0, 0, 0, motion), value=float(key == "code_std"))
-            for key in ("code_mean", "code_std")
-        }
+        made = {key: value for key, value in tensors.items() if key.startswith("code_")}
         for side in ("encoder", "decoder"):
             theirs = [key for key in ordered(tensors) if key.startswith(side)]
             ours = [f"{side}.{name}" for name in of_the_present(self.get_submodule(side))]
@@ -226,15 +213,14 @@ class ClipVAE(VAE):
         first, later = codes[:, :1], codes[:, 1:]
         if self.frozen == "none":
             self.code_mean.copy_(first.mean((0, 1, 3, 4))[:, None, None])
-            spread = first.std((0, 1, 3, 4))[:, None, None]
-            self.code_std.copy_(torch.where(spread > 0, spread, 1.0))  # of what moves a first frame has nothing
+            self.code_std.copy_(first.std((0, 1, 3, 4))[:, None, None])
         if later.numel():
             self.later_mean.copy_(later.mean((0, 1, 3, 4))[:, None, None])
             self.later_std.copy_(later.std((0, 1, 3, 4))[:, None, None])
 
     # codes ------------------------------------------------------------------------------------------------------------
     def code_shape(self) -> tuple[int | None, ...]:
-        return self.config.net.channels_of_code, None, None, None
+        return self.config.net.latent, None, None, None
 
     def code_frames(self, frames: int) -> int:
         """Frames of the code of a clip of so many."""
@@ -312,5 +298,4 @@ def ordered(tensors: dict[str, Tensor]) -> list[str]:
 
 def of_the_present(side: nn.Module) -> list[str]:
     """The parameters of a network that look at one frame, in its order."""
-    others = (".time.", ".past", "motion.")
-    return [name for name, _ in side.named_parameters() if not any(part in f".{name}" for part in others)]
+    return [name for name, _ in side.named_parameters() if not name.endswith(".past") and ".time." not in name]

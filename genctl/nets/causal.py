@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 Memory = dict[nn.Module, Tensor]  # of each layer, the last frames that it was given
 KERNEL = 3  # frames that a layer sees, the present one included
-LEAST = -20.0  # log-variance of what is known
 
 
 @dataclass(frozen=True)
@@ -236,39 +235,11 @@ class Shape:
         return 2 ** sum(self.times)
 
 
-class Motion(nn.Module):
-    """What a later code frame holds beside a picture's code, by a look at its frames and at the one before them, one
-    above the other: frames [B, T, 3, H, W] -> means and log-variances [B, t, 2 m, h, w]; of a first frame none."""
-
-    def __init__(self, shape: Shape, numbers: int) -> None:
-        super().__init__()
-        self.period, self.numbers, self.factor = shape.period, numbers, 2 ** len(shape.channels)
-        layers, before = list[nn.Module](), 3 * (shape.period + 1)
-        for width in shape.channels:
-            layers += [nn.Conv2d(before, width, 3, stride=2, padding=1), nn.ReLU()]
-            before = width
-        layers += [nn.Conv2d(before, before, 3, padding=1), nn.ReLU(), nn.Conv2d(before, 2 * numbers, 3, padding=1)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, clips: Tensor, memory: Memory) -> Tensor:
-        first = self not in memory
-        long = clips if first else torch.cat([memory[self], clips], 1)
-        memory[self] = clips[:, -1:]
-        nothing = clips.new_tensor([0.0, LEAST]).repeat_interleave(self.numbers)[:, None, None]
-        height, width = (cells // self.factor for cells in clips.shape[-2:])
-        head = nothing.expand(len(clips), int(first), -1, height, width)
-        if long.shape[1] == 1:
-            return head
-        last = long.shape[1] - self.period
-        parts = [long[:, place : last + place : self.period] for place in range(self.period + 1)]
-        return torch.cat([head, each_frame(self.layers, torch.cat(parts, 2))], 1)
-
-
 class Encoder(nn.Module):
     """Frames [B, T, 3, H, W] in [-1, 1], T being 1 + a multiple of the period at first and a multiple of it then
-    -> means and log-variances, one after another, [B, t, 2 d, h, w]; the last `motion` of d are those of `Motion`."""
+    -> means and log-variances, one after another, [B, t, 2 d, h, w]."""
 
-    def __init__(self, shape: Shape, latent: int, motion: int = 0) -> None:
+    def __init__(self, shape: Shape, latent: int) -> None:
         super().__init__()
         kind, before = shape.kind, shape.channels[0]
         self.shuffle = kind.shuffle
@@ -286,30 +257,21 @@ class Encoder(nn.Module):
         layers.append(Last(before, 2 * latent, kind, past) if kind.norms else Conv(before, 2 * latent, 3, past))
         self.layers = nn.ModuleList(layers)
         self.mix = Conv(2 * latent, 2 * latent, 1) if kind.middle else None
-        self.motion = Motion(shape, motion) if motion else None
 
     def forward(self, clips: Tensor, memory: Memory) -> Tensor:
         x = each_frame(lambda frames: F.pixel_unshuffle(frames, self.shuffle), clips)
         for layer in self.layers:
             x = layer(x, memory)
-        x = x if self.mix is None else self.mix(x, memory)
-        if self.motion is None:
-            return x
-        both = zip(x.chunk(2, 2), self.motion(clips, memory).chunk(2, 2), strict=True)
-        return torch.cat([part for pair in both for part in pair], 2)
+        return x if self.mix is None else self.mix(x, memory)
 
 
 class Decoder(nn.Module):
     """Codes [B, t, d, h, w] -> frames [B, T, 3, H, W], not clamped."""
 
-    def __init__(self, shape: Shape, latent: int, motion: int = 0) -> None:
+    def __init__(self, shape: Shape, latent: int) -> None:
         super().__init__()
         kind, before = shape.kind, shape.channels[-1]
-        self.shuffle, self.latent = kind.shuffle, latent
-        self.motion = Conv(motion, before, 3, shape.pasts[-1]) if motion else None
-        if self.motion is not None:  # at the start a picture codec's
-            nn.init.zeros_(self.motion.weight)
-            nn.init.zeros_(self.motion.bias)  # type: ignore[arg-type]
+        self.shuffle = kind.shuffle
         self.mix = Conv(latent, latent, 1) if kind.middle else None
         layers: list[nn.Module] = [Conv(latent, before, 3, shape.pasts[-1]), *middle(before, shape)]
         for level in reversed(range(len(shape.channels))):
@@ -323,10 +285,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList([*layers, Last(before, 3 * kind.shuffle**2, kind, shape.pasts[0])])
 
     def forward(self, codes: Tensor, memory: Memory) -> Tensor:
-        x = codes[:, :, : self.latent]
-        x = self.layers[0](x if self.mix is None else self.mix(x, memory), memory)
-        if self.motion is not None:
-            x = x + self.motion(codes[:, :, self.latent :], memory)
-        for layer in self.layers[1:]:
+        x = codes if self.mix is None else self.mix(codes, memory)
+        for layer in self.layers:
             x = layer(x, memory)
         return each_frame(lambda frames: F.pixel_shuffle(frames, self.shuffle), x)
