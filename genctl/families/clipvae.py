@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl.config import above, within
@@ -35,10 +36,16 @@ PART = 2  # code frames that are coded at once
 
 @dataclass(frozen=True)
 class ClipNetConfig(ConvConfig):
-    latent: Annotated[int, within(1, 1024)] = 6  # channels of the code
+    latent: Annotated[int, within(1, 1024)] = 6  # channels of the code of a picture
     kind: KindName = "plain"
     times: tuple[bool, ...] = (True, True)  # between which levels time is halved as well
     pasts: Annotated[tuple[int, ...], within(0, 3)] = (0, 1, 1)  # side of a level's kernels in earlier frames
+    fold: Annotated[int, within(1, 64)] = 1  # frames whose codes are put together, into one with
+    further: Annotated[int, within(0, 1024)] = 0  # channels more, nothing in a first frame
+
+    @property
+    def channels_of_code(self) -> int:
+        return self.latent + self.further
 
     @property
     def factor(self) -> int:
@@ -50,14 +57,17 @@ class ClipNetConfig(ConvConfig):
         levels = len(self.channels)
         if len(self.times) != levels - 1 or len(self.pasts) != levels or 2 in self.pasts:
             raise UsageError("net.pasts wants 0, 1 or 3 for each level, and net.times true or false for all but one")
+        if self.further > (self.fold - 1) * self.latent or (self.fold > 1 and self.kind != "plain"):
+            raise UsageError("net.further wants at most (net.fold - 1) net.latent, and net.fold the kind plain")
         blocks = self.encoder_blocks, self.decoder_blocks
-        return Shape(self.channels, *blocks, self.times, self.pasts, KINDS[self.kind])
+        return Shape(self.channels, *blocks, self.times, self.pasts, KINDS[self.kind], self.fold, self.further)
 
 
 @dataclass(frozen=True)
 class ClipLossConfig(LossConfig):
     temporal: Annotated[float, within(0)] = 1.0  # of the absolute error of differences between neighbouring frames
     seen: Annotated[int, within(1, 4096)] = 4  # frames of a clip that LPIPS and the critic look at
+    decoded: Annotated[int, within(0, 4096)] = 0  # frames in a row that are decoded in training; 0: all
     frozen: Literal["none", "encoder", "both"] = "none"  # whose slices of the present stay a picture codec's
     equivariance: Annotated[float, within(0, 1)] = 0.0
 
@@ -83,7 +93,11 @@ class ClipVAE(VAE):
 
     def __init__(self, config: ClipVAEConfig) -> None:
         super().__init__(config)  # type: ignore[arg-type]
-        latent, self.period = config.net.latent, config.net.shape.period
+        latent, self.period = config.net.channels_of_code, config.net.shape.period
+        if config.loss.decoded and not config.net.shape.apart:
+            raise UsageError(
+                "model.loss.decoded wants frames that are decoded alone: net.times and net.pasts of nothing"
+            )
         if config.loss.equivariance or config.loss.alignment:
             raise UsageError("model.loss.equivariance and model.loss.alignment are of pictures; clips have neither")
         if (config.frames - 1) % self.period:
@@ -92,6 +106,7 @@ class ClipVAE(VAE):
         self.register_buffer("later_std", torch.ones(latent, 1, 1))
         self.later_mean: Tensor
         self.later_std: Tensor
+        self.code_mean, self.code_std = torch.zeros(latent, 1, 1), torch.ones(latent, 1, 1)
 
     @property
     def frozen(self) -> str:
@@ -110,7 +125,11 @@ class ClipVAE(VAE):
         """A picture codec's kernels are slices of the present: the networks' convolutions in order."""
         if family == self.name:
             return tensors
-        made = {key: value for key, value in tensors.items() if key.startswith("code_")}
+        further = self.config.net.further
+        made = {
+            key: F.pad(tensors[key], (0, 0, 0, 0, 0, further), value=float(key == "code_std"))
+            for key in ("code_mean", "code_std")
+        }
         for side in ("encoder", "decoder"):
             theirs = [key for key in ordered(tensors) if key.startswith(side)]
             ours = [f"{side}.{name}" for name in of_the_present(self.get_submodule(side))]
@@ -146,7 +165,10 @@ class ClipVAE(VAE):
         mean, log_variance = self.moments(clips, {})
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).flatten(1).sum(1).mean()
         features = mean + (0.5 * log_variance).exp() * draw.normal(*mean.shape[1:])
-        out = self.decoder(features, {}).float()
+        count = min(loss.decoded or clips.shape[1], clips.shape[1])
+        start = int(torch.randint(clips.shape[1] - count + 1, (), generator=draw.step("decoded")))
+        clips = clips[:, start : start + count]
+        out = self.decoder(features, {}, slice(start, start + count)).float()
         absolute, temporal = (out - clips).abs().mean(), _differences(out, clips)
         chosen = torch.randperm(clips.shape[1], generator=draw.step("frames"))[: loss.seen]
         seen, shown = out[:, chosen].flatten(0, 1), clips[:, chosen].flatten(0, 1)
@@ -213,14 +235,15 @@ class ClipVAE(VAE):
         first, later = codes[:, :1], codes[:, 1:]
         if self.frozen == "none":
             self.code_mean.copy_(first.mean((0, 1, 3, 4))[:, None, None])
-            self.code_std.copy_(first.std((0, 1, 3, 4))[:, None, None])
+            spread = first.std((0, 1, 3, 4))[:, None, None]
+            self.code_std.copy_(torch.where(spread > 0, spread, 1.0))  # of what moves a first frame has nothing
         if later.numel():
             self.later_mean.copy_(later.mean((0, 1, 3, 4))[:, None, None])
             self.later_std.copy_(later.std((0, 1, 3, 4))[:, None, None])
 
     # codes ------------------------------------------------------------------------------------------------------------
     def code_shape(self) -> tuple[int | None, ...]:
-        return self.config.net.latent, None, None, None
+        return self.config.net.channels_of_code, None, None, None
 
     def code_frames(self, frames: int) -> int:
         """Frames of the code of a clip of so many."""
@@ -298,4 +321,5 @@ def ordered(tensors: dict[str, Tensor]) -> list[str]:
 
 def of_the_present(side: nn.Module) -> list[str]:
     """The parameters of a network that look at one frame, in its order."""
-    return [name for name, _ in side.named_parameters() if not name.endswith(".past") and ".time." not in name]
+    others = (".time.", ".past", ".fold.", ".unfold.")
+    return [name for name, _ in side.named_parameters() if not any(part in f".{name}" for part in others)]

@@ -69,7 +69,7 @@ class Coded(Conditional):
 
     def unlike(self, codec: Any) -> str:
         """In what a codec of the right family is not the one that the configuration speaks of, if in anything."""
-        found, wanted = (codec.config.net.latent, codec.factor), (self.config.channels, self.config.factor)
+        found, wanted = (codec.code_shape()[0], codec.factor), (self.config.channels, self.config.factor)
         if found == wanted:
             return ""
         return (

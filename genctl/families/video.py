@@ -94,10 +94,9 @@ class Video(LDM):
     @staticmethod
     def settled(config: Any) -> Any:
         codec = codec_config(config.codec, Video.codec_family)
-        found = {
-            "channels": codec.net.latent, "factor": codec.net.factor, "frames": codec.frames, "fps": codec.fps,
-            "period": codec.net.shape.period,
-        }  # fmt: skip
+        net = codec.net
+        found = {"channels": net.channels_of_code, "factor": net.factor, "period": net.shape.period}
+        found |= {"frames": codec.frames, "fps": codec.fps}
         return replace(config, **{key: value for key, value in found.items() if getattr(config, key) is None})
 
     @staticmethod
@@ -112,6 +111,21 @@ class Video(LDM):
         return f"has a code frame for {codec.period} frames, this model wants one for {self.period}"
 
     # training --------------------------------------------------------------------------------------------------------
+    def inherited(self, family: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of a flow on pictures: what a code has beside a picture's says nothing at the start, and nothing is said of
+        it."""
+        before = tensors["net.embed.weight"].shape[1] // self.config.net.patch**2
+        spare, made = (self.config.channels or 1) - before, dict(tensors)
+        if family == self.name or spare <= 0:
+            return tensors
+        for layer, axis in (("embed", 1), ("coarse_embed", 1), ("last", 0), ("coarse_last", 0)):
+            for name in (f"net.{layer}.weight", *([] if axis else [f"net.{layer}.bias"])):
+                if name in tensors:
+                    apart = tensors[name].unflatten(axis, (-1, before))  # patch by patch, channel by channel
+                    shape = [spare if place == axis + 1 else size for place, size in enumerate(apart.shape)]
+                    made[name] = torch.cat([apart, apart.new_zeros(shape)], axis + 1).flatten(axis, axis + 1)
+        return made
+
     def judged(self, pictures: Pictures) -> list[str]:
         return []
 

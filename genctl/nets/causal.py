@@ -10,6 +10,9 @@ long as only the latter are trained, a first frame has the picture codec's codes
 Every layer that looks back keeps its last frames in a `Memory`, so a clip may come in parts of any lengths that the
 halving of time allows (1 frame, then multiples of 4): memory does not grow with the clip, and the result is the same.
 Frames are rows of a batch for all that is done in space. Within this module a clip is [B, T, C, H, W].
+
+Or every frame goes through the picture codec alone, and only the codes are put together, `fold` frames at a time: a
+code of their mean, and further numbers for how they move. Nothing is lost to begin with but what those leave out.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Memory = dict[nn.Module, Tensor]  # of each layer, the last frames that it was given
-KERNEL = 3  # frames that a layer sees, the present one included
+from genctl.nets.fold import Fold, Unfold
+from genctl.nets.frames import KERNEL, Memory, each_frame, with_past
 
 
 @dataclass(frozen=True)
@@ -43,20 +46,6 @@ KINDS = {
     "wan": Kind(True, F.silu, 1, True, False, True),
 }
 KindName = Literal["plain", "wan"]
-
-
-def each_frame(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`function` of frames [B T, C, H, W], of a clip [B, T, C, H, W]."""
-    made = function(x.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-    return made.view(*x.shape[:2], *made.shape[1:])
-
-
-def with_past(x: Tensor, layer: nn.Module, memory: Memory, count: int = KERNEL - 1) -> Tensor:
-    """x with the `count` frames before it, zeros before the first; the last ones are kept for the next part."""
-    before = memory.get(layer)
-    long = torch.cat([x.new_zeros(len(x), count, *x.shape[2:]) if before is None else before, x], 1)
-    memory[layer] = long[:, -count:]
-    return long
 
 
 class Conv(nn.Conv2d):
@@ -220,7 +209,7 @@ def middle(channels: int, shape: Shape) -> list[nn.Module]:
 class Shape:
     """Of both networks: channels and blocks by level, the picture's end first; between two levels the side is halved,
     and where `times` says so the number of frames as well. `pasts`: the side of a level's kernels in earlier frames, 0
-    where it sees none, 1 or 3."""
+    where it sees none, 1 or 3. `fold`: frames whose codes are put together, into one with `further` channels more."""
 
     channels: tuple[int, ...]
     encoder_blocks: tuple[int, ...]
@@ -228,11 +217,18 @@ class Shape:
     times: tuple[bool, ...]
     pasts: tuple[int, ...]
     kind: Kind
+    fold: int = 1
+    further: int = 0
 
     @property
     def period(self) -> int:
         """Frames of a code cell, beside the first."""
-        return 2 ** sum(self.times)
+        return 2 ** sum(self.times) * self.fold
+
+    @property
+    def apart(self) -> bool:
+        """Whether each frame goes through the networks alone, up to its code."""
+        return not any(self.times) and not any(self.pasts)
 
 
 class Encoder(nn.Module):
@@ -257,12 +253,14 @@ class Encoder(nn.Module):
         layers.append(Last(before, 2 * latent, kind, past) if kind.norms else Conv(before, 2 * latent, 3, past))
         self.layers = nn.ModuleList(layers)
         self.mix = Conv(2 * latent, 2 * latent, 1) if kind.middle else None
+        self.fold = Fold(latent, shape.further, shape.fold) if shape.fold > 1 else None
 
     def forward(self, clips: Tensor, memory: Memory) -> Tensor:
         x = each_frame(lambda frames: F.pixel_unshuffle(frames, self.shuffle), clips)
         for layer in self.layers:
             x = layer(x, memory)
-        return x if self.mix is None else self.mix(x, memory)
+        x = x if self.mix is None else self.mix(x, memory)
+        return x if self.fold is None else self.fold(x, memory)
 
 
 class Decoder(nn.Module):
@@ -272,6 +270,7 @@ class Decoder(nn.Module):
         super().__init__()
         kind, before = shape.kind, shape.channels[-1]
         self.shuffle = kind.shuffle
+        self.unfold = Unfold(latent, shape.further, shape.fold) if shape.fold > 1 else None
         self.mix = Conv(latent, latent, 1) if kind.middle else None
         layers: list[nn.Module] = [Conv(latent, before, 3, shape.pasts[-1]), *middle(before, shape)]
         for level in reversed(range(len(shape.channels))):
@@ -284,8 +283,10 @@ class Decoder(nn.Module):
                 before = after
         self.layers = nn.ModuleList([*layers, Last(before, 3 * kind.shuffle**2, kind, shape.pasts[0])])
 
-    def forward(self, codes: Tensor, memory: Memory) -> Tensor:
-        x = codes if self.mix is None else self.mix(codes, memory)
+    def forward(self, codes: Tensor, memory: Memory, chosen: slice = slice(None)) -> Tensor:
+        """Of all frames or, where each is decoded alone (`Shape.apart`), of those chosen."""
+        x = (codes if self.unfold is None else self.unfold(codes, memory))[:, chosen]
+        x = x if self.mix is None else self.mix(x, memory)
         for layer in self.layers:
             x = layer(x, memory)
         return each_frame(lambda frames: F.pixel_shuffle(frames, self.shuffle), x)

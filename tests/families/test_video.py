@@ -71,6 +71,51 @@ def test_begun_from_a_picture_codec_it_has_its_codes(tmp_path: Path) -> None:
         clips.inherited("vae", {key: value for key, value in tensors.items() if "layers.0" not in key})
 
 
+FOLDED = dataclasses.replace(NET, times=(False,), pasts=(0, 0), fold=2, further=2)
+
+
+def test_folded_codes_leave_pictures_as_they_are(models: Path) -> None:
+    """Begun from a picture codec and from a flow on its codes, of one frame all is as before."""
+    torch.manual_seed(0)
+    pictures = VAE(VAEConfig(32, NetConfig((8, 16), (1, 1), (1, 1), latent=3)))
+    pictures.code_mean.fill_(0.1), pictures.code_std.fill_(0.7)
+    clips = ClipVAE(dataclasses.replace(CONFIG, net=FOLDED, loss=ClipLossConfig(frozen="encoder", seen=2)))
+    tensors = {key: value for key, value in pictures.state_dict().items() if "critic" not in key}
+    clips.load_state_dict(clips.inherited("vae", tensors), strict=False)
+    clips.prepare_training()
+    trained = {name for name, parameter in clips.encoder.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, _ in clips.encoder.named_parameters() if name.startswith("fold.")}
+    code = clips.encode(clip())
+    assert code.shape == (1, 5, 3, 8, 8)
+    assert torch.allclose(code[:, :3, 0], pictures.encode(clip()[:, :, 0]), atol=1e-5)
+    assert not code[:, 3:, 0].any()
+    assert code[:, 3:, 1:].any()
+    assert torch.allclose(clips.decode(code)[:, :, 0], pictures.decode(code[:, :3, 0]), atol=1e-5)
+
+    wide = DiTConfig(width=48, depth=2, heads=2, text_slots=4, coarse_from=0.5, patch=1)
+    flow = DiT(wide, 3)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    ours = Video(VideoConfig(32, channels=5, factor=4, frames=5, fps=8.0, period=2, net=wide))
+    begun = ours.inherited("ldm", {f"net.{key}": value for key, value in flow.state_dict().items()})
+    assert ours.load_state_dict(begun, strict=False).unexpected_keys == []
+    x, t = torch.randn(2, 5, 8, 8), torch.tensor([0.2, 0.9])
+    asked = torch.randn(2, 4, 384), torch.ones(2, 4) > 0, torch.randn(2, 384)
+    with torch.no_grad():
+        made = ours.net(x[:, :, None], t, *asked)[:, :, 0]
+        assert torch.allclose(made[:, :3], flow(x[:, :3], t, *asked), atol=1e-5)
+    assert not made[:, 3:].any()
+
+
+def test_folded_codecs_that_cannot_be_are_refused() -> None:
+    for net in (dataclasses.replace(FOLDED, further=4), dataclasses.replace(FOLDED, kind="wan")):
+        with pytest.raises(UsageError, match=r"net\.further|net\.fold"):
+            ClipVAE(dataclasses.replace(CONFIG, net=net))
+    with pytest.raises(UsageError, match=r"loss\.decoded wants frames that are decoded alone"):
+        ClipVAE(dataclasses.replace(CONFIG, loss=ClipLossConfig(decoded=3)))
+
+
 def test_tensors_are_put_in_order() -> None:
     keys = ["d.layers.10.bias", "d.layers.2.second.weight", "d.layers.2.first.bias", "d.layers.10.weight"]
     keys += ["d.layers.2.first.weight", "d.layers.2.second.bias"]
@@ -109,10 +154,13 @@ def test_codes_are_normalised_first_frames_by_themselves(tmp_path: Path) -> None
         assert torch.allclose(part.std((0, 2, 3, 4)), torch.ones(3), atol=1e-2)
 
 
-def test_the_codec_learns_on_moving_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("net", "decoded"), [(NET, 0), (FOLDED, 3)])
+def test_the_codec_learns_on_moving_pictures(
+    net: ClipNetConfig, decoded: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
-    loss = ClipLossConfig(adversarial_from=0.9, critic_width=8, kl=0)
-    codec, pictures = ClipVAE(dataclasses.replace(CONFIG, loss=loss)), data(tmp_path)
+    loss = ClipLossConfig(adversarial_from=0.9, critic_width=8, kl=0, decoded=decoded)
+    codec, pictures = ClipVAE(dataclasses.replace(CONFIG, net=net, loss=loss)), data(tmp_path)
     monkeypatch.setattr(codec, "perceptual", lambda: Blind())
     source = codec.source(pictures, torch.device("cpu"))
     optimiser = torch.optim.AdamW(codec.phases()["model"].parameters(), 3e-3)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from genctl.nets import autoencoder
 from genctl.nets.causal import KINDS, Conv, Decoder, Doubled, Encoder, Halved, Memory, Shape
+from genctl.nets.fold import Fold, Unfold
 from genctl.nets.wan import from_wan
 
 
@@ -29,9 +30,13 @@ def in_parts(net: nn.Module, x: Tensor, lengths: list[int]) -> Tensor:
     return torch.cat([net(part, memory) for part in x.split(lengths, 1)], 1)
 
 
-@pytest.fixture(params=[("plain", 1), ("plain", 3), ("wan", 3)], ids=str)
+@pytest.fixture(params=[("plain", 1), ("plain", 3), ("wan", 3), ("fold", 0)], ids=str)
 def shape(request: pytest.FixtureRequest) -> Shape:
-    return shape_of(*request.param)
+    return folded() if request.param[0] == "fold" else shape_of(*request.param)
+
+
+def folded(frames: int = 3, further: int = 1) -> Shape:
+    return Shape((8, 16), (1, 1), (1, 1), (False,), (0, 0), KINDS["plain"], frames, further)
 
 
 @torch.no_grad()
@@ -39,7 +44,7 @@ def test_a_clip_in_parts_is_the_clip(shape: Shape) -> None:
     encoder, decoder, period = scrambled(Encoder(shape, 2)), scrambled(Decoder(shape, 2)), shape.period
     clip = torch.randn(2, 1 + 4 * period, 3, 16, 16)
     codes = encoder(clip, {})
-    assert codes.shape[:3] == (2, 5, 4)
+    assert codes.shape[:3] == (2, 5, 2 * (2 + shape.further))
     for lengths in ([1, *[period] * 4], [1 + period, 3 * period], [1, 3 * period, period]):
         assert torch.allclose(in_parts(encoder, clip, lengths), codes, atol=1e-5)
     made = decoder(codes[:, :, :2], {})
@@ -59,7 +64,7 @@ def test_no_frame_sees_a_later_one(shape: Shape) -> None:
         first = -(-frame // period)  # the code frame that it belongs to
         assert bool((apart[:first] < 1e-6).all())
         assert apart[first] > 1e-4
-    codes = torch.randn(1, 4, 2, 4, 4)
+    codes = torch.randn(1, 4, 2 + shape.further, 4, 4)
     for place in range(4):
         changed = codes.clone()
         changed[:, place] += 1
@@ -132,3 +137,35 @@ def test_wan_by_a_table_is_its_peer() -> None:
     assert torch.allclose(ours, theirs, atol=1e-5 * float(theirs.abs().max()))
     shown = peer.decode(theirs).sample
     assert torch.allclose(decoder(theirs.transpose(1, 2), {}).transpose(1, 2).clamp(-1, 1), shown, atol=1e-5)
+
+
+@torch.no_grad()
+def test_folded_codes_begin_as_cosines_in_time() -> None:
+    """Of as many numbers as there are nothing is lost; of fewer, what stands still or moves evenly is nearly kept; and
+    the first ones are the mean of pictures' codes."""
+    torch.manual_seed(0)
+    fold, unfold = Fold(2, 6, 4), Unfold(2, 6, 4)
+    codes, log_variances = torch.randn(3, 9, 2, 5, 5), torch.full((3, 9, 2, 5, 5), -5.0)
+    made = fold(torch.cat([codes, log_variances], 2), {})
+    means, spread = made.chunk(2, 2)
+    assert means.shape == (3, 3, 8, 5, 5)
+    assert torch.allclose(unfold(means, {}), codes, atol=1e-5)
+    assert torch.equal(means[:, 0, :2], codes[:, 0])
+    assert not means[:, 0, 2:].any()
+    assert bool((spread[:, 0, 2:] == -20).all())
+    assert torch.allclose(spread[:, 1:], torch.tensor(-5.0))
+    assert torch.allclose(means[:, 1, :2], codes[:, 1:5].mean(1), atol=1e-6)
+    fold, unfold = Fold(2, 2, 4), Unfold(2, 2, 4)
+    even = torch.randn(1, 1, 2, 5, 5) + torch.arange(9.0)[None, :, None, None, None] * torch.randn(1, 1, 2, 5, 5)
+    back = unfold(fold(torch.cat([even, even], 2), {}).chunk(2, 2)[0], {})
+    assert float((back - even).abs().max()) < 0.11 * float(even.diff(dim=1).abs().max())
+
+
+@torch.no_grad()
+def test_frames_decoded_alone_are_those_of_the_clip() -> None:
+    encoder, decoder = scrambled(Encoder(folded(), 2)), scrambled(Decoder(folded(), 2))
+    codes = encoder(torch.randn(1, 10, 3, 16, 16), {}).chunk(2, 2)[0]
+    whole = decoder(codes, {})
+    assert torch.allclose(decoder(codes, {}, slice(4, 8)), whole[:, 4:8], atol=1e-6)
+    assert folded().apart
+    assert not shape_of("plain", 1).apart
