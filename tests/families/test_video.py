@@ -154,9 +154,9 @@ def test_codes_are_normalised_first_frames_by_themselves(tmp_path: Path) -> None
         assert torch.allclose(part.std((0, 2, 3, 4)), torch.ones(3), atol=1e-2)
 
 
-@pytest.mark.parametrize(("net", "decoded"), [(NET, 0), (FOLDED, 3)])
+@pytest.mark.parametrize(("net", "decoded", "left"), [(NET, 0, 0.35), (FOLDED, 3, 0.5)])
 def test_the_codec_learns_on_moving_pictures(
-    net: ClipNetConfig, decoded: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    net: ClipNetConfig, decoded: int, left: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     loss = ClipLossConfig(adversarial_from=0.9, critic_width=8, kl=0, decoded=decoded)
@@ -173,7 +173,7 @@ def test_the_codec_learns_on_moving_pictures(
         total.backward()
         optimiser.step()
         losses.append(float(figures["l1"].detach()))
-    assert sum(losses[-10:]) < 0.35 * sum(losses[:10])
+    assert sum(losses[-10:]) < left * sum(losses[:10])
     phases = [phase for phase, *_ in codec.training_step(source.batch(rows, Draw(1, 4)), Draw(1, 4), 1.0)]
     assert phases == ["model", "critic"]
 
