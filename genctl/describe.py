@@ -14,12 +14,12 @@ from genctl.writing import exists, is_file
 def describe(target: str, remark: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Everything that a model (by name or path), picture or code file says of itself; `remark` gets what a person
     should know besides. A file is taken for what its first bytes say, whatever its name. Raises GenctlError."""
-    from genctl.media.clips import is_film
+    from genctl.media.clips import film_at
     from genctl.media.formats import ENDINGS, looks_like_picture
     from genctl.media.stream import read_file
 
     path = Path(target)
-    if is_film(path):
+    if film_at(path):
         return of_film(read_file(path), target)
     if path.suffix.lower() in ENDINGS or (is_file(path) and looks_like_picture(first_of(path))):
         return of_picture(read_file(path), target, remark)

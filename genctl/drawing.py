@@ -20,7 +20,7 @@ from genctl.asked import Asked, Job, size_of
 from genctl.errors import InputError
 from genctl.families import registry
 from genctl.families.base import Edit, Family, Request
-from genctl.media.clips import frames_of, is_film, last_frames
+from genctl.media.clips import film_at, frames_of, last_frames
 from genctl.media.pictures import as_mask, crops, fit, on_white, read_mask, read_picture, to_float, to_tensor, turn_of
 from genctl.media.stream import read_file
 from genctl.sizes import Size
@@ -116,8 +116,8 @@ def read_start(
 
 
 def is_clip(source: Any) -> bool:
-    """Whether a file is a film by its name."""
-    return not isinstance(source, Image.Image) and is_film(Path(str(source)))
+    """Whether a file is a film."""
+    return not isinstance(source, Image.Image) and film_at(Path(str(source)))
 
 
 def first_frame(source: Any) -> Image.Image:

@@ -50,7 +50,7 @@ def known(kind: str = "model") -> Iterator[tuple[str, Path]]:
             yield name, weights_folder() / row["file"]
     for folder in folders():
         for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
-            if _kind(path) == kind:
+            if is_file(path) and _kind(path) == kind:
                 yield path.stem, path
         for path in sorted(folder.glob("*/model.safetensors")) if kind == "model" and folder.is_dir() else []:
             yield path.parent.name, path
@@ -97,14 +97,14 @@ def resolve(name: str, kind: str = "model") -> Path:
             raise ModelError(f"{name}: a run that has not written a model yet; wait for its first save")
         if exists(path) and not is_folder(path):
             raise ModelError(f"{name}: a device, pipe or socket; a model is a regular file")
-    table = dict(reversed(list(known(kind))))
-    if name in table:
-        if not table[name].exists():
-            raise ModelError(f"{name}: {table[name]} is missing; this checkout has no weights")
-        return table[name]
+    found = next((path for other, path in known(kind) if other == name), None)  # headers are read as far as it takes
+    if found is not None:
+        if not found.exists():
+            raise ModelError(f"{name}: {found} is missing; this checkout has no weights")
+        return found
     if path_like(name):
         raise ModelError(f"{name[:200]}: no such model file or run folder")
-    names = sorted(table)
+    names = sorted({other for other, _ in known(kind)})
     near = nearest(name[:200], names)
     raise ModelError(f"unknown {kind} {name[:200]!r}{near}; `genctl models` lists what can be named")
 
@@ -223,7 +223,8 @@ def weights_sha256(path: Path, header: files.Header) -> str:
 
 
 def load_part(name: str) -> tuple[dict[str, Any], files.Header]:
-    """Tensors and header of a shipped part (text encoder, feature net), its bytes checked. Raises ModelError."""
+    """Tensors and header of a part (text encoder, feature net), the bytes of a shipped one checked. Raises
+    ModelError."""
     path = resolve(name, kind="part")
     check_sha256(path)
     return files.load_tensors(path)

@@ -153,7 +153,7 @@ class Model:
         frames = source if isinstance(source, list) else read_clip(read_file(Path(source)), str(source), fps)
         if not frames:
             raise UsageError("a clip of no frames")
-        refuse_many(len(frames), *as_picture(frames[0]).size)
+        refuse_many(len(frames), *_clip_size(as_picture(frames[0])).wide)
         info: dict[str, Any] = {"model": self.shown, "sha256": self.family.weights_sha256, "axes": self.family.axes}
         return self._encode_clip([as_picture(frame, warn) for frame in frames], fps, info)
 
@@ -270,8 +270,7 @@ class Model:
             clip = end if isinstance(end, list) else read_clip(read_file(Path(end)), str(end), fps, fitted, frames)
             if not clip:
                 raise UsageError("a clip of no frames")
-            size = size or Size(*clip[0].size)
-            refuse_large(*size.wide)
+            size = size or _clip_size(as_picture(clip[0]))
             refuse_many(len(ends) * frames, *size.wide)
             chosen = [fit(as_picture(clip[place % len(clip)], warn), size) for place in range(frames)]
             tensors.append(torch.stack([to_float(pad_to(to_tensor(image), factor)) for image in chosen], 1))
@@ -289,3 +288,11 @@ class Model:
         tensors = [to_float(pad_to(to_tensor(image), getattr(self.family, "factor", 8))) for image in images]
         width, height = images[0].size
         return walk.between_pictures(self.family, torch.stack(tensors), frames, loop)[:, :, :height, :width]
+
+
+def _clip_size(image: Image.Image) -> Size:
+    """The size of a clip's first frame, to which the others are fitted. Raises InputError for one that is too large."""
+    if max(image.size) > MOST_SIDE:
+        raise InputError(f"a clip has a side of more than {MOST_SIDE} pixels")
+    refuse_large(*image.size)
+    return Size(*image.size)

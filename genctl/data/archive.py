@@ -30,6 +30,7 @@ from PIL import Image
 from genctl.data import packed
 from genctl.data.cache import cache_folder
 from genctl.errors import InputError
+from genctl.media.formats import ENDINGS
 from genctl.text import Lines, cut, short, shown
 
 FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -47,12 +48,13 @@ BAD_NAMES = (None, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG
 Picture = tuple[str, str, Image.Image]  # split, class, picture
 
 
-def unpacked(path: Path) -> Path:
-    """`path` itself, or the folder into which its archive was unpacked. Raises InputError for a broken archive."""
+def unpacked(path: Path, endings: tuple[str, ...] = ENDINGS) -> Path:
+    """`path` itself, or the folder into which its archive was unpacked, of files with these `endings`. Raises
+    InputError for a broken archive."""
     if path.is_file() and packed.is_zip(path):
-        return _unpack([path], lambda folder, _: _zip(path, folder))
+        return _unpack([path], lambda folder, _: _zip(path, folder, endings), endings)
     if path.is_file() and packed.is_tar(path):
-        return _unpack([path], lambda folder, spare: _tar(path, folder, spare))
+        return _unpack([path], lambda folder, spare: _tar(path, folder, spare, endings), endings)
     if path.is_dir():
         parts = sorted(part for part in path.iterdir() if "idx3-ubyte" in part.name or "idx1-ubyte" in part.name)
         if parts:
@@ -60,10 +62,13 @@ def unpacked(path: Path) -> Path:
     return path
 
 
-def _unpack(sources: list[Path], write: Callable[[Path, Path], None]) -> Path:
+def _unpack(
+    sources: list[Path], write: Callable[[Path, Path], None], endings: tuple[str, ...] = ENDINGS
+) -> Path:  # fmt: skip
     """The folder in the cache, under a key of the sources' bytes, that `write` fills; whole or not at all. It gets that
     folder and one for what is needed meanwhile. Of two commands at once both make it, and one is kept."""
-    digest = hashlib.sha256(b"3 fashion" if _fashion(sources[0].parent) else b"3")  # names are not in the files
+    digest = hashlib.sha256(b"2 fashion" if _fashion(sources[0].parent) else b"2")  # names are not in the files
+    digest.update(b"" if endings == ENDINGS else " ".join(endings).encode())
     for source in sources:
         with source.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -96,18 +101,18 @@ def _remove_abandoned(folder: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-def _zip(path: Path, folder: Path) -> None:
+def _zip(path: Path, folder: Path, endings: tuple[str, ...]) -> None:
     with zipfile.ZipFile(path) as archive:
-        packed.unpack(path, archive, folder)
+        packed.unpack(path, archive, folder, endings)
 
 
-def _tar(path: Path, folder: Path, spare: Path) -> None:
+def _tar(path: Path, folder: Path, spare: Path, endings: tuple[str, ...]) -> None:
     """CIFAR-10, or pictures."""
     with tarfile.open(packed.plain_tar(path, spare), "r:") as archive:
         if any(Path(member.name).name == META for member in archive):
             _save(path, _cifar(path, archive), folder)
         else:
-            packed.unpack(path, archive, folder)
+            packed.unpack(path, archive, folder, endings)
 
 
 def _save(source: Path, pictures: Iterator[Picture], folder: Path) -> None:

@@ -11,9 +11,9 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from PIL import Image
@@ -24,7 +24,8 @@ from genctl.data.folder import Listing, read_captions
 from genctl.data.pictures import REMARKS, DataConfig, Fit, Pictures, Reader, augment, load, onto
 from genctl.draws import Draw
 from genctl.errors import InputError
-from genctl.media.clips import clip_frames, films_ready, is_film
+from genctl.media.clips import clip_frames, film_at, films_ready
+from genctl.media.folder import Found
 from genctl.media.formats import ENDINGS, FILMS
 from genctl.media.pictures import fit, read_picture, to_tensor
 from genctl.media.stream import read_file
@@ -88,65 +89,77 @@ class ClipReader(Reader):
     endings = (*ENDINGS, *FILMS)
     named = ("clips", "folder of clips")
     unfit = "cannot be read or are too short"
-    summed: ClassVar[dict[str, str]] = {
-        "profile": REMARKS["profile"], "alone": f"of more than {MOST_FRAMES} frames, of which the first are kept"
-    }  # fmt: skip
 
     def __init__(self, frames: int, fps: float) -> None:
         self.frames, self.fps = frames, fps
 
+    @property
+    def summed(self) -> dict[str, str]:
+        kept = f"of more than {MOST_FRAMES} frames, of which the first are kept"
+        return {"profile": REMARKS["profile"], "alone": kept}
+
     def key(self) -> list[Any]:
-        return ["clips", self.frames, self.fps]
+        return ["clips", 2, MOST_FRAMES, self.frames, self.fps]
 
     def said(self, entry: Entry) -> list[Any]:
-        return [entry.loops, is_film(entry.file) and films_ready()]
+        return [entry.loops, film_at(entry.file) and films_ready()]
 
     def grouped(self, listing: Listing) -> Listing:
         """Folders of numbered frames become one entry each, which has the folder as its file."""
+        folders: dict[Path, list[Entry]] = {}
+        for entry in listing.entries:
+            folders.setdefault(entry.file.parent, []).append(entry)
         entries: list[Entry] = []
         used: list[Path] = []
-        for folder, group in groupby(listing.entries, key=lambda entry: entry.file.parent):
-            inside = list(group)
-            if folder != listing.folder and consecutive([entry.file for entry in inside]) and alike(inside):
-                known = class_of(listing.folder, folder)
-                beside = folder.with_name(f"{folder.name}.txt")
-                said = read_captions(beside) if beside.is_file() else ()
-                used += [beside] if said else []
-                own = said or inside[0].captions or (words(folder.name),)
-                inside = [replace(inside[0], file=folder, captions=own, concept=known)]
-            entries += inside
-        return replace(
-            listing, entries=entries, noun="clip", alone=[file for file in listing.alone if file not in used]
-        )
+        apart: list[Path] = []
+        for folder, inside in folders.items():
+            numbered = folder != listing.folder and consecutive([entry.file for entry in inside])
+            apart += [folder] if numbered and not alike(inside) else []
+            if not numbered or not alike(inside):
+                entries += inside
+                continue
+            known = class_of(listing.folder, folder)
+            beside = [file for file in listing.alone if file.with_suffix("") == folder]
+            used += beside
+            captions = (read_captions(beside[0]) if beside else ()) or inside[0].captions or (words(folder.name),)
+            frames = tuple(sorted((entry.file for entry in inside), key=number_of))
+            entries.append(replace(inside[0], file=folder, captions=captions, concept=known, frames=frames))
+        found, alone = Found(listing.folder), [file for file in listing.alone if file not in used]
+        what = "folders of numbered frames whose captions, splits or styles differ: taken one by one"
+        notes = [*listing.notes, *([found.note(what, apart)] if apart else [])]
+        return replace(listing, entries=entries, noun="clip", alone=alone, notes=notes)
 
     def digest(self, entry: Entry) -> bytes:
-        if not entry.file.is_dir():
+        if not entry.frames:
             return super().digest(entry)
-        every = [super(ClipReader, self).digest(replace(entry, file=file)) for file in frame_files(entry.file)]
+        every = [super(ClipReader, self).digest(replace(entry, file=file)) for file in entry.frames]
         return hashlib.sha256(b"".join(every)).digest()
 
     def decode(self, entry: Entry, size: Size, how: Fit, remarks: list[str]) -> Tensor | str:
         """uint8 [T, 3, H, W]; text where it is too short."""
+        images = self._images(entry)
         try:
-            images = self._images(entry.file)
             frames = [to_tensor(fit(image, size, how)) for image in islice(images, MOST_FRAMES)]
         except InputError as error:
             return str(error).removeprefix(f"{entry.file}: ")
         found, wanted = len(frames), self.frames
-        moves = is_film(entry.file) or found > 1
+        moves = film_at(entry.file) or found > 1
         if moves and found < wanted and not entry.loops:
             return (
                 f"{found} frames at {self.fps:g} a second, where {wanted} are trained on at once (a loop may be "
                 "shorter: the column `loop` of metadata.jsonl)"
             )
-        if next(images, None) is not None:
-            remarks.append(f"{entry.file}: its first {MOST_FRAMES} frames alone")
+        try:
+            more = next(images, None) is not None
+        except InputError:  # damaged where it is not used
+            more = True
+        remarks += [f"{entry.file}: its first {MOST_FRAMES} frames alone"] if more else []
         return torch.stack(frames)
 
-    def _images(self, file: Path) -> Iterator[Image.Image]:
-        if file.is_dir():
-            return (read_picture(read_file(frame), str(frame)) for frame in frame_files(file))
-        return clip_frames(read_file(file), str(file), self.fps)
+    def _images(self, entry: Entry) -> Iterator[Image.Image]:
+        if entry.frames:
+            return (read_picture(read_file(frame), str(frame)) for frame in entry.frames)
+        return (image for _ in (0,) for image in clip_frames(read_file(entry.file), str(entry.file), self.fps))
 
     def packed(self, rows: list[Tensor]) -> dict[str, Tensor]:
         return {"pixels": torch.cat(rows), "lengths": torch.tensor([len(row) for row in rows])}
@@ -181,11 +194,10 @@ def alike(entries: list[Entry]) -> bool:
     return all(replace(entry, file=first.file) == first for entry in entries)
 
 
-def frame_files(folder: Path) -> list[Path]:
-    """The frames of a folder, by number."""
-    inside = (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
-    files = [path for path in inside if NUMBERED.match(path.stem)]
-    return sorted(files, key=lambda path: int(NUMBERED.match(path.stem).group(2)))  # type: ignore[union-attr]
+def number_of(file: Path) -> int:
+    """Of a frame's file."""
+    found = NUMBERED.match(file.stem)
+    return int(found.group(2)) if found else 0
 
 
 class ClipSource:

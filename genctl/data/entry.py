@@ -25,6 +25,7 @@ class Entry:
     held_out: bool = False
     flips: bool = True  # whether it may be mirrored: nothing that is read, and nothing said to be left or right
     loops: bool = False  # of a clip: whether after its last frame comes the first
+    frames: tuple[Path, ...] = ()  # of a clip in files of its own, which lie in the folder `file`
 
 
 def held_out(split: str) -> bool:

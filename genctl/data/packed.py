@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from genctl.errors import InputError
 from genctl.media.folder import SKIPPED, is_about, is_text
-from genctl.media.formats import ENDINGS, FILMS
+from genctl.media.formats import ENDINGS
 from genctl.text import clean, short, shown
 
 OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
@@ -69,12 +69,14 @@ def plain_tar(path: Path, into: Path) -> Path:
     return plain
 
 
-def unpack(path: Path, archive: zipfile.ZipFile | tarfile.TarFile, target: Path) -> None:
+def unpack(
+    path: Path, archive: zipfile.ZipFile | tarfile.TarFile, target: Path, endings: tuple[str, ...] = ENDINGS
+) -> None:  # fmt: skip
     """Write an archive's pictures, captions and tables below `target`, without the one folder that is around all, and
     empty files for what else is in it. Raises InputError for names that lead elsewhere and for one without pictures."""
     members = _zip_members(path, archive) if isinstance(archive, zipfile.ZipFile) else _tar_members(path, archive)
     members = [(parts, opened) for parts, opened in members if not any(map(_hidden, parts))]
-    if not any(_is_picture(parts[-1]) for parts, _ in members):
+    if not any(parts[-1].lower().endswith(endings) for parts, _ in members):
         names = ", ".join(clean("/".join(parts)) for parts, _ in members[:5]) or "nothing"
         raise InputError(f"{shown(path)}: no pictures in it (found {names}), and not cifar-10-binary.tar.gz")
     depth = _around(members)
@@ -82,7 +84,7 @@ def unpack(path: Path, archive: zipfile.ZipFile | tarfile.TarFile, target: Path)
     for parts, opened in members:
         file = target.joinpath(*parts[depth:])
         file.parent.mkdir(parents=True, exist_ok=True)
-        if not _is_read(file):
+        if not (file.name.lower().endswith(endings) or is_text(file) or is_about(file)):
             file.touch()
             continue
         with opened() as source:
@@ -91,14 +93,6 @@ def unpack(path: Path, archive: zipfile.ZipFile | tarfile.TarFile, target: Path)
 
 def _hidden(part: str) -> bool:
     return part in SKIPPED or part.startswith(".")
-
-
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith((*ENDINGS, *FILMS))
-
-
-def _is_read(file: Path) -> bool:
-    return _is_picture(file.name) or is_text(file) or is_about(file)
 
 
 def _around(members: list[Member]) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -113,7 +113,11 @@ class Reader:
     endings: tuple[str, ...] = ENDINGS
     named = ("pictures", "folder of pictures")
     unfit = "cannot be read"
-    summed: ClassVar[dict[str, str]] = REMARKS
+
+    @property
+    def summed(self) -> dict[str, str]:
+        """By a word in the remarks on a file, what is said of all files with it together."""
+        return REMARKS
 
     def key(self) -> list[Any]:
         """What rows depend on, beside the files, the size and the fit."""
@@ -151,7 +155,8 @@ def load(
 ) -> Pictures:  # fmt: skip
     """Decode the pictures of a folder, or of an archive of one, at one size. Raises InputError when more than half are
     bad."""
-    size, inside, reader = Size.of(size), unpacked(folder), reader or Reader()
+    reader = reader or Reader()
+    size, inside = Size.of(size), unpacked(folder, reader.endings)
     try:
         listing = reader.grouped(scan(inside, config.split, reader.endings))
     except InputError as error:

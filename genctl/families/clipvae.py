@@ -26,12 +26,15 @@ from genctl.families.base import Losses, Remark, Source
 from genctl.families.codec import ConvConfig
 from genctl.families.vae import MEASURED, VAE, LossConfig
 from genctl.media.pictures import refuse_infinite, refuse_large
-from genctl.nets.causal import KINDS, Decoder, Encoder, KindName, Memory, Shape
+from genctl.nets.causal import KINDS, Decoder, Encoder, KindName, Shape
+from genctl.nets.fold import LEAST
+from genctl.nets.frames import Memory
 from genctl.nets.lpips import psnr
 from genctl.sizes import Size, Sized
 
 JUDGED, FAIR = 8, 15.0  # pictures, and dB below which frozen slices of the present are no picture codec's
 PART = 2  # code frames that are coded at once
+SAYS = 1e-3  # share of the largest deviation below which a channel says nothing
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,13 @@ class ClipVAE(VAE):
 
     def inherited(self, family: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """A picture codec's kernels are slices of the present: the networks' convolutions in order."""
-        if family == self.name:
-            return tensors
-        further = self.config.net.further
+        measured = ("code_mean", "code_std", "later_mean", "later_std")
+        spare = {key: len(self.get_buffer(key)) - len(tensors[key]) for key in measured if key in tensors}
         made = {
-            key: F.pad(tensors[key], (0, 0, 0, 0, 0, further), value=float(key == "code_std"))
-            for key in ("code_mean", "code_std")
+            key: F.pad(tensors[key], (0, 0, 0, 0, 0, more), value=float("std" in key)) for key, more in spare.items()
         }
+        if family == self.name:
+            return tensors | made
         for side in ("encoder", "decoder"):
             theirs = [key for key in ordered(tensors) if key.startswith(side)]
             ours = [f"{side}.{name}" for name in of_the_present(self.get_submodule(side))]
@@ -163,7 +166,8 @@ class ClipVAE(VAE):
     def training_step(self, batch: dict[str, Tensor], draw: Draw, progress: float) -> Losses:
         loss, clips = self.config.loss, batch["clips"]  # [B, T, 3, H, W]
         mean, log_variance = self.moments(clips, {})
-        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).flatten(1).sum(1).mean()
+        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)
+        kl = torch.where(log_variance > LEAST, kl, 0.0).flatten(1).sum(1).mean()  # not of what is known to be nothing
         features = mean + (0.5 * log_variance).exp() * draw.normal(*mean.shape[1:])
         count = min(loss.decoded or clips.shape[1], clips.shape[1])
         start = int(torch.randint(clips.shape[1] - count + 1, (), generator=draw.step("decoded")))
@@ -235,11 +239,10 @@ class ClipVAE(VAE):
         first, later = codes[:, :1], codes[:, 1:]
         if self.frozen == "none":
             self.code_mean.copy_(first.mean((0, 1, 3, 4))[:, None, None])
-            spread = first.std((0, 1, 3, 4))[:, None, None]
-            self.code_std.copy_(torch.where(spread > 0, spread, 1.0))  # of what moves a first frame has nothing
-        if later.numel():
+            self.code_std.copy_(deviations(first))
+        if later.numel() and not still.all():
             self.later_mean.copy_(later.mean((0, 1, 3, 4))[:, None, None])
-            self.later_std.copy_(later.std((0, 1, 3, 4))[:, None, None])
+            self.later_std.copy_(deviations(later))
 
     # codes ------------------------------------------------------------------------------------------------------------
     def code_shape(self) -> tuple[int | None, ...]:
@@ -300,6 +303,12 @@ class ClipVAE(VAE):
 def in_parts(clip: Tensor, most: int) -> list[Tensor]:
     """The first frame of [B, T, ...], then at most so many at a time."""
     return [clip[:, :1], *(clip[:, 1:].split(most, 1) if clip.shape[1] > 1 else ())]
+
+
+def deviations(codes: Tensor) -> Tensor:
+    """Of each channel of [B, t, d, h, w], as [d, 1, 1]; 1 of those that say nothing, such as of how a still moves."""
+    found = codes.std((0, 1, 3, 4))
+    return torch.where(found > SAYS * found.max(), found, 1.0)[:, None, None]
 
 
 def _differences(out: Tensor, clips: Tensor) -> Tensor:

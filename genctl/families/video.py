@@ -56,7 +56,7 @@ class VideoConfig(LDMConfig):
 class Ends(Edit):
     """A clip's end [3, T, H, W], and a beginning [3, period, H, W] that is to follow after what is drawn."""
 
-    end: Tensor = field(default_factory=lambda: torch.zeros(0))
+    end: Tensor = field(kw_only=True)
 
 
 class Video(LDM):
@@ -114,9 +114,9 @@ class Video(LDM):
     def inherited(self, family: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Of a flow on pictures: what a code has beside a picture's says nothing at the start, and nothing is said of
         it."""
-        before = tensors["net.embed.weight"].shape[1] // self.config.net.patch**2
+        before, other = divmod(tensors["net.embed.weight"].shape[1], self.config.net.patch**2)
         spare, made = (self.config.channels or 1) - before, dict(tensors)
-        if family == self.name or spare <= 0:
+        if family == self.name or spare <= 0 or other:  # other patches: nothing of these layers fits
             return tensors
         for layer, axis in (("embed", 1), ("coarse_embed", 1), ("last", 0), ("coarse_last", 0)):
             for name in (f"net.{layer}.weight", *([] if axis else [f"net.{layer}.bias"])):
@@ -147,7 +147,7 @@ class Video(LDM):
         closed = (closing < self.config.closed) & (frames > 2)
         most = (frames - 1 - closed.long()).clamp(max=MOST_GIVEN)
         given = torch.where(chance < self.config.given, (1 + (count * most).long()).clamp(max=most), 0)
-        places = torch.arange(frames)
+        places = torch.arange(frames, device=given.device)
         return (places < given[:, None]) | ((closed & (given > 0))[:, None] & (places == frames - 1))
 
     def preview(self, source: Source) -> Tensor:
@@ -178,7 +178,8 @@ class Video(LDM):
         if not getattr(options, "loop", False):
             return frames
         way, new = self.closing(), self.closing().new
-        least = max(way.end, way.beginning)
+        begun = request.edit.picture.shape[1] + 1 if request.edit and request.edit.picture.ndim == 4 else 1
+        least = max(way.end, way.beginning, begun)
         if frames < new + least:
             raise UsageError(
                 f"--loop --frames {frames}: {new + least} or more, of which {new} lead from end to beginning"
@@ -194,25 +195,33 @@ class Video(LDM):
 
     @torch.inference_mode()
     def sample(self, request: Request) -> Iterator[Drawn]:
-        looped = getattr(self.options(request), "loop", False)
+        if not getattr(self.options(request), "loop", False):
+            yield from super().sample(request)
+            return
         for part in super().sample(request):
-            if not looped:
-                yield part
-            elif not part.final:
+            if not part.final:
                 yield replace(part, steps=2 * part.steps)
-            else:
-                clips = [self.looped(clip, request, part.start + place) for place, clip in enumerate(part.pictures)]
-                yield replace(part, made=torch.stack(clips), step=2 * part.steps, steps=2 * part.steps)
+                continue
+            clips, loops = part.pictures, list[Tensor]()
+            for place, clip in enumerate(clips):
+                for way in self._way(clip, request, part.start + place):
+                    if way.final:
+                        loops.append(torch.cat([clip, way.pictures[0].to(clip)], 1))
+                    else:
+                        step = part.steps + (place * way.steps + way.step) * part.steps // (len(clips) * way.steps)
+                        yield Drawn(part.start, way.made, step, 2 * part.steps, final=False)
+            yield replace(part, made=torch.stack(loops), step=2 * part.steps, steps=2 * part.steps)
 
-    def looped(self, clip: Tensor, request: Request, place: int) -> Tensor:
-        """A clip [3, T, H, W] and the way from its end to its beginning."""
-        way = self.closing()
-        ends = Ends(clip[:, -way.end :], end=clip[:, : way.beginning])
+    def _way(self, clip: Tensor, request: Request, place: int) -> Iterator[Drawn]:
+        """From the end of a clip [3, T, H, W] to its beginning, by noise of its own."""
+        closing = self.closing()
+        ends = Ends(clip[:, -closing.end :], end=clip[:, : closing.beginning])
         options = replace(self.options(request), frames=self.frames, loop=False)
-        seed, condition = request.seeds[place], request.conditions[place : place + 1]
+        seed, condition = address("loop", request.seeds[place]), request.conditions[place : place + 1]
         asked = replace(request, seeds=[seed], conditions=condition, options=options, edit=ends, noise=None)
-        (made,) = (part.pictures[0] for part in super().sample(asked) if part.final)
-        return torch.cat([clip, made[:, way.end : way.end + way.new].to(clip)], 1)
+        for part in super().sample(asked):
+            shown = slice(closing.end, closing.end + closing.new)
+            yield replace(part, made=part.pictures[:, :, shown]) if part.final else part
 
     def begins_at(self, request: Request) -> float:
         return 1.0

@@ -1,7 +1,7 @@
 """Clips from and to files: animated WebP, GIF and PNG by Pillow, films (mp4, webm, mov, mkv, avi) by PyAV, which is an
 extra: `pip install 'genctl[video]'`. A clip within the program is frames of one size, so many a second.
 
-Frames of a file come one after another with the seconds that each is shown, and a long film is never held whole.
+Frames of a file come one after another with the seconds that each is shown; a long film is never decoded whole.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import io
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from genctl.errors import InputError, UsageError
-from genctl.media.formats import FILMS, HEIC, open_picture
-from genctl.media.pictures import EBML, on_white, refuse_many, refused, turn_of
+from genctl.media.formats import FILMS, looks_like_film, looks_like_picture, open_picture
+from genctl.media.pictures import MOST_PIXELS, on_white, refuse_many, refused, turn_of
 from genctl.media.png import first_bytes
+from genctl.media.stream import opened
 
 CODECS = {"mp4": "libx264", "webm": "libvpx-vp9"}  # of films that are written
 EXTRA = "films need pip install 'genctl[video]'"
@@ -29,8 +30,6 @@ ALIKE = 0.1  # relative difference of a file's rate and the one asked for, below
 MOST_FRAMES = 4096  # of one clip, at the rate that is asked for
 MOST_STORED = 100_000  # frames of one file
 QUALITY = "16"  # constant rate factor: near to lossless, for what is looked at frame by frame
-STILL_BRANDS = (b"avif", b"avis", *HEIC)  # of pictures in MP4's container
-PICTURES = (b"GIF8", b"RIFF", b"\x89PNG", b"\xff\xd8")
 Frame = tuple[Image.Image, float]  # an RGB picture on white, and the seconds that it is shown
 
 
@@ -45,13 +44,17 @@ def is_film(path: Path) -> bool:
 
 
 def holds_film(data: bytes, name: str) -> bool:
-    """Whether a file is a film by its first bytes: MP4 and QuickTime, Matroska and WebM, AVI; by its name where these
-    say nothing."""
-    if data[4:8] == b"ftyp":
-        return data[8:12] not in STILL_BRANDS
-    if data.startswith(EBML) or (data.startswith(b"RIFF") and data[8:12] == b"AVI "):
-        return True
-    return is_film(Path(name)) and not data.startswith(PICTURES)
+    """Whether a file is a film by its first bytes, or by its name where these say nothing."""
+    return looks_like_film(data[:64]) or (is_film(Path(name)) and not looks_like_picture(data[:64]))
+
+
+def film_at(path: Path) -> bool:
+    """Whether the file is a film; False for what cannot be read."""
+    try:
+        with opened(path) as file:
+            return holds_film(file.read(64), str(path))
+    except (OSError, ValueError):
+        return False
 
 
 def frames_of(data: bytes, name: str) -> Iterator[Frame]:
@@ -89,6 +92,8 @@ def _film(data: bytes, name: str) -> Iterator[Frame]:
         before: Any = None
         for number, frame in enumerate(film.decode(video=0), 1):
             _refuse_stored(number, name)
+            if frame.width * frame.height > MOST_PIXELS:
+                raise InputError(f"{name}: more than {MOST_PIXELS / 1e6:.0f} megapixels a frame; make it smaller first")
             if before is not None:
                 lasts = usual if None in (before.time, frame.time) else frame.time - before.time
                 yield _upright(before), max(lasts, 0.0)
@@ -108,24 +113,24 @@ def _upright(frame: Any) -> Image.Image:
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
-def at_rate(frames: Iterable[Frame], fps: float) -> Iterator[Image.Image]:
+def at_rate(frames: Iterable[Frame], fps: float, repeats: int = MOST_FRAMES) -> Iterator[Image.Image]:
     """Frames as many a second: those shown at 0, 1/fps, 2/fps, ...; a file whose own rate is within a tenth of that is
-    taken frame by frame, so that a loop stays one."""
+    taken frame by frame, so that a loop stays one. Of one that is shown for long at most so many `repeats`."""
     shown, made = 0.0, 0
     for image, seconds in frames:
         shown += 1 / fps if abs(seconds * fps - 1) < ALIKE else seconds
-        while made < math.floor(shown * fps + 0.5):  # at least half of a last step
-            made += 1
-            yield image
+        wanted = math.floor(shown * fps + 0.5)  # at least half of a last step
+        yield from repeat(image, min(wanted - made, repeats))
+        made = max(made, wanted)
 
 
-def clip_frames(data: bytes, name: str, fps: float) -> Iterator[Image.Image]:
+def clip_frames(data: bytes, name: str, fps: float, repeats: int = MOST_FRAMES) -> Iterator[Image.Image]:
     """The frames of a file at this rate, one after another; of a picture, or of what is shorter than a step, one."""
     frames = frames_of(data, name)
     first, second = next(frames), next(frames, None)
     found = False
     if second is not None:
-        for image in at_rate(chain([first, second], frames), fps):
+        for image in at_rate(chain([first, second], frames), fps, repeats):
             found = True
             yield image
     if not found:
@@ -150,7 +155,7 @@ def read_clip(
 
 def last_frames(data: bytes, name: str, fps: float, count: int) -> list[Image.Image]:
     """The last frames of a file at this rate, at most so many."""
-    return [*deque(clip_frames(data, name, fps), count)]
+    return [*deque(clip_frames(data, name, fps, count), count)]
 
 
 def encode_film(frames: list[Image.Image], form: str, fps: float, document: str = "") -> bytes:

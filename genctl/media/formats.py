@@ -40,7 +40,7 @@ def open_picture(data: bytes, name: str = "") -> Image.Image:
 def _formats(data: bytes, name: str) -> tuple[str, ...]:
     if data[4:8] != b"ftyp":
         return (*READERS, "TGA") if name.lower().endswith(".tga") else READERS  # a TGA has no first bytes of its own
-    brands = {data[place : place + 4] for place in (8, *range(16, min(64, int.from_bytes(data[:4], "big")), 4))}
+    brands = brands_of(data)
     if brands & {b"avif", b"avis"} or not brands & set(HEIC):
         return ("AVIF",)  # asked for only when it is one: not every build of Pillow reads it
     if not heic_ready():
@@ -60,6 +60,19 @@ def plain_jpeg(data: bytes) -> bytes:
             kept += data[place:end]
         place = end
     return bytes(kept + data[place:])
+
+
+def brands_of(data: bytes) -> set[bytes]:
+    """What a file in MP4's container says that it is, in its first 64 bytes."""
+    return {data[place : place + 4] for place in (8, *range(16, min(64, int.from_bytes(data[:4], "big")), 4))}
+
+
+def looks_like_film(first: bytes) -> bool:
+    """Whether a file that begins with these bytes is MP4 or QuickTime (pictures have that container too, under brands
+    of their own), Matroska or WebM, or AVI."""
+    if first[4:8] == b"ftyp":
+        return not brands_of(first) & {b"avif", b"avis", b"mif2", *HEIC}
+    return first.startswith(b"\x1a\x45\xdf\xa3") or (first[:4] == b"RIFF" and first[8:12] == b"AVI ")
 
 
 def looks_like_picture(first: bytes) -> bool:

@@ -17,7 +17,7 @@ from PIL import Image, ImageMath, ImageOps, UnidentifiedImageError
 
 from genctl.errors import InputError
 from genctl.media.colour import ToSRGB, png_profile, to_srgb
-from genctl.media.formats import open_picture, plain_jpeg
+from genctl.media.formats import looks_like_film, open_picture, plain_jpeg
 from genctl.media.png import PNG_START, ancillary, first_bytes, png_chunks
 from genctl.media.rows import check_rows
 from genctl.sizes import Size
@@ -32,7 +32,6 @@ MOST_TOGETHER = 64_000_000  # of all frames of a clip or walk: three numbers a p
 MOST_SIDE = 65_535
 MOST_SCANS = 200  # of a JPEG; each goes through all of it anew
 JPEG_START = b"\xff\xd8"
-EBML = b"\x1a\x45\xdf\xa3"  # Matroska's and WebM's first bytes
 NEEDED = (b"tRNS", b"eXIf")  # parts of a PNG that are no pixels, and yet say how the picture looks
 Remark = Callable[[str], None]
 BAND = 256  # rows that are laid on white at a time
@@ -79,7 +78,7 @@ def refused(data: bytes, name: str, what: str = "picture") -> Iterator[None]:
     except (MemoryError, InputError):
         raise
     except UnidentifiedImageError:
-        if data[4:8] == b"ftyp" or data.startswith(EBML):
+        if looks_like_film(data[:64]):
             raise InputError(f"{name}: a film; {GIVE} (models of clips take films)") from None
         raise InputError(f"{name}: not an image ({first_bytes(data)}); {GIVE}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -97,6 +97,7 @@ def drawn(
 ) -> dict[str, Any]:
     """At most so many clips, asked for as those of the data are described (held-out ones where there are), beside the
     real ones: how they move, and the distance of their frames."""
+    measured = fvd.known()
     moving = clips._rows([row for row in range(len(clips)) if clips.lengths[row] > 1])
     held = moving.split(True)
     asked = held if len(held) else moving
@@ -125,7 +126,7 @@ def drawn(
     figures["frames_distance"] = {"extractor": EXTRACTOR} | against(
         features_of(net, shown), features_of(net, floats(known))
     )
-    if fvd.known() and len(made) > 2:
+    if measured and len(made) > 2:
         key = [clips.fingerprint, frames, list(real.shape)]
         figures["fvd"] = fvd.fvd(made, real, key, model.device, report)
     else:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genctl import hub
+from genctl import files, hub
 from genctl.data import cache
+from genctl.errors import ModelError
 from genctl.metrics.distance import frechet
 from genctl.metrics.samples import Report
 from genctl.nets.i3d import I3D, prepared
@@ -20,8 +21,19 @@ HOW = "fvd needs I3D's weights, made once by examples/weights/i3d.py"
 
 
 def known() -> bool:
-    """Whether the part is there."""
-    return PART in dict(hub.known("part"))
+    """Whether the part is there. Raises ModelError for a file of its name that is another network's."""
+    return PART in dict(hub.known("part")) and bool(sha256())
+
+
+def sha256() -> str:
+    """Of the part's tensors. Raises ModelError where they are not I3D's."""
+    path = hub.resolve(PART, "part")
+    header = files.read_header(path)
+    with torch.device("meta"):
+        wanted = {key: tuple(tensor.shape) for key, tensor in I3D().state_dict().items()}
+    if {key: tuple(about.shape) for key, about in header.tensors.items()} != wanted:
+        raise ModelError(f"{path}: not the tensors of I3D; make it anew by examples/weights/i3d.py")
+    return hub.weights_sha256(path, header)
 
 
 @torch.inference_mode()

@@ -29,7 +29,7 @@ def cosines(latent: int, further: int, frames: int) -> Tensor:
     return torch.cos(math.pi * order[:, None] * time / frames)
 
 
-def rest(before: int, after: int) -> nn.Sequential:
+def correction(before: int, after: int) -> nn.Sequential:
     """Three convolutions, of which the last begins at zero."""
     net = nn.Sequential(
         nn.Conv2d(before, WIDTH, 3, padding=1), nn.ReLU(), nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.ReLU(),
@@ -48,13 +48,13 @@ class Fold(nn.Module):
         super().__init__()
         self.latent, self.further, self.frames = latent, further, frames
         self.mix = nn.Conv2d(frames * latent, latent + further, 1, bias=False)
-        self.net = rest((frames + 1) * latent, latent + further)
-        waves, own = cosines(latent, further, frames), torch.arange(latent + further)
-        share = torch.where(own < latent, 1, 2) / frames
+        self.net = correction((frames + 1) * latent, latent + further)
+        waves, channel = cosines(latent, further, frames), torch.arange(latent + further)
+        share = torch.where(channel < latent, 1, 2) / frames
         with torch.no_grad():
             self.mix.weight.zero_()
             for frame in range(frames):
-                self.mix.weight[own, frame * latent + own % latent, 0, 0] = share * waves[:, frame]
+                self.mix.weight[channel, frame * latent + channel % latent, 0, 0] = share * waves[:, frame]
 
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
         mean, log_variance = x.chunk(2, 2)
@@ -83,12 +83,12 @@ class Unfold(nn.Module):
         super().__init__()
         self.latent, self.frames, numbers = latent, frames, latent + further
         self.mix = nn.Conv2d(numbers, frames * latent, 1, bias=False)
-        self.net = rest(2 * numbers, frames * latent)
-        waves, own = cosines(latent, further, frames), torch.arange(numbers)
+        self.net = correction(2 * numbers, frames * latent)
+        waves, channel = cosines(latent, further, frames), torch.arange(numbers)
         with torch.no_grad():
             self.mix.weight.zero_()
             for frame in range(frames):
-                self.mix.weight[frame * latent + own % latent, own, 0, 0] = waves[:, frame]
+                self.mix.weight[frame * latent + channel % latent, channel, 0, 0] = waves[:, frame]
 
     def forward(self, codes: Tensor, memory: Memory) -> Tensor:
         first = self not in memory

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import genctl
 from genctl.cli.main import execute
-from genctl.errors import UsageError
+from genctl.errors import InputError, UsageError
 from genctl.media import pictures
 from genctl.media.clips import encode_film, frames_of, read_clip
 from genctl.media.codes import pack_codes, read_codes
@@ -147,6 +147,10 @@ def test_films_of_a_folder(models: Path, capfdbinary: pytest.CaptureFixture[byte
     assert [path.name for path in Path("pictures").iterdir()] == ["d.safetensors"]
     assert execute(["encode", "films/a.mp4", "-m", "tiny-vae", "-o", "x.safetensors"]) == 3
     assert b"films/a.mp4: a film; give" in capfdbinary.readouterr().err
+    Path("films/a.mp4").rename("download")
+    assert execute([*DRAW, "--image", "download", "--frames", "9", "-o", "on.webp"]) == 0  # by its bytes
+    assert genctl.info("download")["size"] == [32, 32]
+    capfdbinary.readouterr()
     assert execute(["decode", "codes/a.safetensors", "-o", "-.mp4"]) == 0
     assert len(read_clip(capfdbinary.readouterr().out, "a.mp4", 8)) == 6
     two = Path("codes/a.safetensors").read_bytes() + Path("codes/b/c.safetensors").read_bytes()
@@ -187,6 +191,8 @@ def test_clips_in_python_say_what_they_are_not(models: Path) -> None:
         genctl.load("tiny-clipvae").encode_clip([])
     with pytest.raises(UsageError, match="no frames"):
         genctl.load("tiny-clipvae").between_clips([], [])
+    with pytest.raises(InputError, match="a side of more than 16384 pixels"):
+        genctl.load("tiny-clipvae").encode_clip([Image.new("RGB", (20_000, 8))])
     with pytest.raises(UsageError, match="encodes pictures"):
         genctl.load("tiny-vae").encode_clip([*clip])
 

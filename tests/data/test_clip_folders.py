@@ -10,7 +10,7 @@ from helpers import clip_folder, draw_shape, moving
 
 from genctl.data import clips as clip_data
 from genctl.data.clips import Clips, ClipSource, consecutive, load_clips
-from genctl.data.pictures import DataConfig
+from genctl.data.pictures import DataConfig, load
 from genctl.draws import Draw
 from genctl.errors import InputError
 from genctl.media.clips import encode_film
@@ -99,31 +99,76 @@ def test_a_folder_of_numbered_frames_is_a_clip(tmp_path: Path) -> None:
     assert not consecutive([Path("a1.png"), Path("b2.png"), Path("a3.png"), Path("a4.png")])
 
 
+def numbered(folder: Path, places: range, name: str = "{}.png") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, frame in zip(places, moving("square", "red", len(places)), strict=True):
+        frame.save(folder / name.format(place))
+
+
 def test_numbered_pictures_of_which_something_is_said_are_no_clip(tmp_path: Path) -> None:
-    (tmp_path / "set").mkdir()
-    for place, frame in enumerate(moving("square", "red", 5)):
-        frame.save(tmp_path / "set" / f"{place}.png")
+    numbered(tmp_path / "set", range(5))
+    for place in range(5):
         (tmp_path / "set" / f"{place}.txt").write_text(f"picture {place}")
     clips = loaded(tmp_path)
     assert (len(clips), clips.lengths.tolist()) == (5, [1] * 5)
     assert clips.entries[3].captions == ("picture 3",)
+    assert "1 folder of numbered frames whose captions, splits or styles differ: taken one by one" in clips.summary
     for place in range(5):
         (tmp_path / "set" / f"{place}.txt").write_text("a square")  # of all the same
     clips = loaded(tmp_path)
     assert (clips.lengths.tolist(), clips.entries[0].captions) == ([5], ("a square",))
+    assert "one by one" not in clips.summary
+
+
+def test_a_clips_frames_are_those_that_are_listed(tmp_path: Path) -> None:
+    numbered(tmp_path / "walk", range(8))
+    (tmp_path / "walk.txt").write_text("from the text")
+    rows = [{"file_name": f"walk/{place}.png", "text": "from the table"} for place in range(5)]
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    clips = loaded(tmp_path)
+    assert (clips.lengths.tolist(), clips.entries[0].captions) == ([5], ("from the table",))
+    assert "3 pictures not named in metadata.jsonl" in clips.summary
+    (tmp_path / "metadata.jsonl").unlink()
+    (tmp_path / "walk.txt").rename(tmp_path / "walk.Caption")
+    (tmp_path / "walk" / "4x").mkdir()  # between the fourth and the fifth by name
+    draw_shape("circle", "red", "plain").save(tmp_path / "walk/4x/q.png")
+    clips = loaded(tmp_path)
+    assert clips.lengths.tolist() == [8, 1]
+    assert clips.entries[0].captions == ("from the text",)
 
 
 def test_films_in_an_archive_and_long_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     films = tmp_path / "films"
     films.mkdir()
     for name, count in (("long", 14), ("short", 6)):
         (films / f"{name}.mp4").write_bytes(encode_film(moving("square", "red", count), "mp4", 8))
+    draw_shape("circle", "red", "plain").save(films / "still.png")
     shutil.make_archive(str(tmp_path / "films"), "zip", films)
     monkeypatch.setattr(clip_data, "MOST_FRAMES", 10)
     clips = loaded(tmp_path / "films.zip")
-    assert clips.lengths.tolist() == [10, 6]
-    assert "1 of more than 512 frames, of which the first are kept (long.mp4)" in clips.summary
+    assert clips.lengths.tolist() == [10, 6, 1]
+    assert "1 of more than 10 frames, of which the first are kept (long.mp4)" in clips.summary
+    pictures = load(tmp_path / "films.zip", 32, DataConfig())
+    assert len(pictures) == 1
+    assert "2 .mp4 not read" in pictures.summary
+
+
+def test_damage_beyond_what_is_kept_is_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_data, "MOST_FRAMES", 6)
+    for name in ("a", "b", "c"):
+        numbered(tmp_path / name, range(8))
+    (tmp_path / "a/6.png").write_bytes(b"no picture")
+    (tmp_path / "b/3.png").write_bytes(b"no picture")
+    lines: list[str] = []
+    clips = loaded(tmp_path, lines=lines)
+    assert [entry.file.name for entry in clips.entries] == ["a", "c"]
+    assert any("b/3.png: not an image" in line for line in lines)
+
+
+def test_a_film_by_another_name(tmp_path: Path) -> None:
+    (tmp_path / "a.webp").write_bytes(encode_film(moving("square", "red", 6), "mp4", 8))
+    (tmp_path / "b.mp4").write_bytes(encode_film(moving("square", "red", 6), "mp4", 8))
+    assert loaded(tmp_path).lengths.tolist() == [6, 6]
 
 
 def test_batches_of_clips_and_of_stills(tmp_path: Path) -> None:

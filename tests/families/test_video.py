@@ -10,7 +10,7 @@ from helpers import Blind, clip_folder, draw_shape
 
 from genctl.data.clips import load_clips
 from genctl.data.pictures import DataConfig
-from genctl.draws import Draw
+from genctl.draws import Draw, address
 from genctl.errors import UsageError
 from genctl.families.base import Edit, Request
 from genctl.families.clipvae import ClipLossConfig, ClipNetConfig, ClipVAE, ClipVAEConfig, ordered
@@ -106,6 +106,36 @@ def test_folded_codes_leave_pictures_as_they_are(models: Path) -> None:
         made = ours.net(x[:, :, None], t, *asked)[:, :, 0]
         assert torch.allclose(made[:, :3], flow(x[:, :3], t, *asked), atol=1e-5)
     assert not made[:, 3:].any()
+    other = Video(
+        VideoConfig(32, channels=5, factor=4, frames=5, fps=8.0, period=2, net=dataclasses.replace(wide, patch=2))
+    )
+    tensors = {f"net.{key}": value for key, value in flow.state_dict().items()}
+    assert other.inherited("ldm", tensors) is tensors  # of other patches nothing can be made
+
+
+def test_a_codec_begun_from_one_with_fewer_channels_keeps_what_was_measured(tmp_path: Path) -> None:
+    before = ClipVAE(dataclasses.replace(CONFIG, net=FOLDED))
+    before.code_mean.fill_(0.3), before.code_std.fill_(0.7), before.later_std.fill_(0.5)
+    wider = ClipVAE(dataclasses.replace(CONFIG, net=dataclasses.replace(FOLDED, further=3)))
+    made = wider.inherited("clipvae", before.state_dict())
+    assert made["code_mean"].flatten().tolist() == pytest.approx([0.3] * 5 + [0])
+    assert made["later_std"].flatten().tolist() == pytest.approx([0.5] * 5 + [1])
+
+
+def test_channels_that_say_nothing_are_not_blown_up(tmp_path: Path) -> None:
+    """Of a folder whose clips stand still the further channels are rounding errors."""
+    codec = ClipVAE(dataclasses.replace(CONFIG, net=FOLDED))
+    for place in range(6):
+        frame = draw_shape("circle", "red", "plain")
+        frame.putpixel((place, 0), (0, 0, 0))
+        (tmp_path / f"{place}").mkdir()
+        for number in range(5):
+            frame.save(tmp_path / f"{place}" / f"{number}.png")
+    clips = load_clips(tmp_path, Size(32, 32), 5, 8.0, DataConfig(), print)
+    assert clips.lengths.tolist() == [5] * 6
+    codec.finish(codec.source(clips, torch.device("cpu")))
+    assert float(codec.later_std.min()) > 1e-3
+    assert codec.later_std[3:].flatten().tolist() == [1, 1]
 
 
 def test_folded_codecs_that_cannot_be_are_refused() -> None:
@@ -224,15 +254,21 @@ def test_a_loop_goes_on_to_its_own_beginning(models: Path) -> None:
         plain = drawn(model, request([1], ["a cat"], frames=made.shape[1] - 2))[0]
         assert torch.equal(made[:, :-2], plain)
         ends = Ends(plain[:, -1:], end=plain[:, :2])
-        way = drawn(model, request([1], ["a cat"], ends, frames=5))[0]
+        way = drawn(model, request([address("loop", 1)], ["a cat"], ends, frames=5))[0]  # by noise of its own
         assert torch.equal(made[:, -2:], way[:, 1:3])
         x = model.given(ends, (2, 3, 8, 8))
         assert x.free is not None
         assert x.free.flatten().tolist() == [0, 1, 0]
-    several = drawn(model, request([1, 2], ["a cat", "a dog"], loop=True))
+    parts = list(model.sample(request([1, 2], ["a cat", "a dog"], loop=True)))
+    assert [part.step for part in parts] == sorted(part.step for part in parts)
+    assert (parts[-1].step, parts[-1].steps, len({part.steps for part in parts})) == (4, 4, 1)
+    assert [part.final for part in parts].count(True) == 1
+    several = parts[-1].pictures
     assert torch.equal(several[0], drawn(model, request([1], ["a cat"], loop=True))[0])
     with pytest.raises(UsageError, match="--loop --frames 3: 4 or more"):
         drawn(model, request([1], ["a cat"], frames=3, loop=True))
+    with pytest.raises(UsageError, match="--loop --frames 5: 6 or more"):  # three are given, two lead back
+        drawn(model, request([1], ["a cat"], Edit(clip(3)[0]), frames=5, loop=True))
     assert Closing.of(17, 4) == Closing(5, 8, 4)
     with pytest.raises(UsageError, match="three code frames"):
         Closing.of(5, 4)
@@ -251,6 +287,9 @@ def test_some_code_frames_are_given_and_never_all(models: Path) -> None:
         assert kept[:, 2:-1].any() == 0  # of the middle none
         if frames == 5:
             assert 0.4 < kept[some, 1].float().mean() < 0.6
+    elsewhere = Draw(1, 8)
+    elsewhere.uniform = lambda *shape: torch.rand(8, *shape, device="meta")  # type: ignore[method-assign]
+    assert model.kept(3, elsewhere).device.type == "meta"  # as the draws are, so on a GPU as well
 
 
 def test_a_clip_goes_on_from_a_picture_and_from_a_clip(models: Path) -> None:

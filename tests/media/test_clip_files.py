@@ -10,6 +10,8 @@ from PIL import Image, ImageChops, ImageDraw, ImageStat
 from genctl.errors import InputError, UsageError
 from genctl.media import clips, pictures
 from genctl.media.clips import at_rate, encode_film, film_comment, frames_of, last_frames, read_clip
+from genctl.media.formats import looks_like_film
+from genctl.media.pictures import read_picture
 from genctl.media.provenance import read_provenance
 from genctl.media.write import encode_clip
 
@@ -169,3 +171,26 @@ def test_more_frames_than_anyone_stores(monkeypatch: pytest.MonkeyPatch) -> None
     for form in ("gif", "mp4"):
         with pytest.raises(InputError, match="more than 5 frames"):
             read_clip(encode_clip(moving(9), form, 8), f"a.{form}", 8)
+
+
+def test_a_frame_that_is_shown_for_ages_is_not_repeated_as_long() -> None:
+    images = [Image.new("RGB", (1, 1), (place, 0, 0)) for place in range(3)]
+    shown = at_rate(zip(images, [0.125, 4e6, 0.125], strict=True), 8, repeats=3)
+    assert [image.getpixel((0, 0))[0] for image in shown] == [0, 1, 1, 1, 2]
+
+
+def test_what_is_a_film_by_its_first_bytes() -> None:
+    out = io.BytesIO()
+    moving(1, (64, 64))[0].save(out, "AVIF")
+    with pytest.raises(InputError, match=r"a.avif: (not an image|a damaged picture)"):
+        read_picture(out.getvalue()[:200], "a.avif")
+    assert not looks_like_film(b"\0\0\0\x1cftypmif2\0\0\0\0heicmif1")
+    assert looks_like_film(b"\0\0\0\x14ftypqt  \0\0\0\0qt  ")
+    assert looks_like_film(encode_film(moving(4), "webm", 8))
+
+
+def test_a_frame_of_too_many_pixels_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = encode_film(moving(4), "mp4", 8)
+    monkeypatch.setattr(clips, "MOST_PIXELS", 500)
+    with pytest.raises(InputError, match="megapixels a frame"):
+        read_clip(film, "a.mp4", 8)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from genctl import hub
 from genctl.cli.main import execute
+from genctl.errors import ModelError
 from genctl.files import save_tensors
 from genctl.metrics import fvd
 from genctl.nets.i3d import I3D, MIXED, pooled, prepared, same
@@ -66,6 +68,7 @@ def test_a_network_of_the_published_size() -> None:
 def test_the_distance_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a stand-in for the network: the distance of two Gaussians is that of their means and deviations."""
     torch.manual_seed(0)
+    monkeypatch.setattr(fvd, "sha256", lambda: "x")
     monkeypatch.setattr(fvd, "logits", lambda clips, device, report: clips.flatten(1)[:, :4].double().float())
     unit = 32 / 127.5
     real = (127.5 + 32 * torch.randn(4000, 1, 2, 2, 2)).round().clamp(0, 255).to(torch.uint8)
@@ -86,8 +89,10 @@ def test_a_part_is_found_in_a_folder_of_ones_own(
     assert not fvd.known()
     document = {"format": 1, "kind": "part", "part": "i3d", "licence": "Apache-2.0"}
     save_tensors(tmp_path / "i3d.safetensors", {"a": torch.ones(2)}, {"genctl": json.dumps(document)})
-    assert fvd.known()
     assert hub.load_part("i3d")[0]["a"].tolist() == [1, 1]
+    with pytest.raises(ModelError, match="not the tensors of I3D"):
+        fvd.known()
+    os.mkfifo(tmp_path / "pipe.safetensors")  # which nobody writes to
     assert execute(["models"]) == 0
     assert "i3d" not in capsys.readouterr().out  # it is no model
     save_tensors(tmp_path / "minilm.safetensors", {"a": torch.ones(2)}, {"genctl": json.dumps(document)})
