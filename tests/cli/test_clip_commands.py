@@ -149,7 +149,7 @@ def test_films_of_a_folder(models: Path, capfdbinary: pytest.CaptureFixture[byte
     assert b"films/a.mp4: a film; give" in capfdbinary.readouterr().err
     Path("films/a.mp4").rename("download")
     assert execute([*DRAW, "--image", "download", "--frames", "9", "-o", "on.webp"]) == 0  # by its bytes
-    assert genctl.info("download")["size"] == [32, 32]
+    assert genctl.info("download")["film"] == "32x32"
     capfdbinary.readouterr()
     assert execute(["decode", "codes/a.safetensors", "-o", "-.mp4"]) == 0
     assert len(read_clip(capfdbinary.readouterr().out, "a.mp4", 8)) == 6
