@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-SECONDS, MEGABYTES = 10, 1000  # that a mutant may take, beside what the process had before
+SECONDS, MEGABYTES = 10, 1000  # of the processor that a mutant may take, beside what the process had before
+WAITING = 120  # seconds of the clock, for what waits and does nothing; a busy machine takes many for a few of work
 NUMBERS: list[Any] = [-1, 0, 1, 2, 3, 7, 1e9, 10**9, 2**31, 2**63, 10**30, -(10**9), 1e400, float("nan"), 0.5]
 ODD: list[Any] = [
     *NUMBERS,
@@ -218,6 +219,7 @@ def main(folder: Path, counts: dict[str, int]) -> int:
         with contextlib.redirect_stdout(io.StringIO()):
             assert execute(ready) == 0
     signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGPROF, late)
     outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in counts}
     bad: list[str] = []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -225,7 +227,8 @@ def main(folder: Path, counts: dict[str, int]) -> int:
         draw = random.Random(f"{kind} {number}")
         for command in KINDS[kind](folder, draw, number):
             out, err = io.StringIO(), io.StringIO()
-            signal.alarm(SECONDS)
+            signal.alarm(WAITING)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             try:
                 with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                     code: Any = execute(command)
@@ -233,6 +236,7 @@ def main(folder: Path, counts: dict[str, int]) -> int:
                 code = "hang"
             except BaseException as error:
                 code = f"escaped {type(error).__name__}"
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.alarm(0)
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             code = "memory" if grown - before > 1000 * MEGABYTES else code
