@@ -158,8 +158,9 @@ class ClipReader(Reader):
 
     def _images(self, entry: Entry) -> Iterator[Image.Image]:
         if entry.frames:
-            return (read_picture(read_file(frame), str(frame)) for frame in entry.frames)
-        return (image for _ in (0,) for image in clip_frames(read_file(entry.file), str(entry.file), self.fps))
+            yield from (read_picture(read_file(frame), str(frame)) for frame in entry.frames)
+        else:
+            yield from clip_frames(read_file(entry.file), str(entry.file), self.fps)
 
     def packed(self, rows: list[Tensor]) -> dict[str, Tensor]:
         return {"pixels": torch.cat(rows), "lengths": torch.tensor([len(row) for row in rows])}
