@@ -244,8 +244,8 @@ def decode(
     documents = _documents(codes)
     stream = names.stream_of(output)
     listed = documents if stream == "frames" else list(documents)
-    if stream not in (None, "frames"):
-        _one_clip(output, listed)  # type: ignore[arg-type]
+    if isinstance(listed, list) and stream is not None:
+        _one_clip(output, listed)
     paths: list[Path] = []
     if isinstance(listed, list) and stream is None:
         paths = _picture_paths(output, "decoded" if codes == "-" else Path(codes).stem, listed, force)
