@@ -34,6 +34,7 @@ from genctl.sizes import Size, Sized
 
 JUDGED, FAIR = 8, 15.0  # pictures, and dB below which frozen slices of the present are no picture codec's
 PART = 2  # code frames that are coded at once
+SLOW = 2.0  # deviations of what rises or falls at the slowest, in which further channels of a fold are counted
 SAYS = 1e-3  # share of the largest deviation below which a channel says nothing
 
 
@@ -242,7 +243,17 @@ class ClipVAE(VAE):
             self.code_std.copy_(deviations(first))
         if later.numel() and not still.all():
             self.later_mean.copy_(later.mean((0, 1, 3, 4))[:, None, None])
-            self.later_std.copy_(deviations(later))
+            self.later_std.copy_(self._counted(deviations(later)))
+
+    def _counted(self, deviation: Tensor) -> Tensor:
+        """Further channels of a fold, of cosines that say less and less, all by their first one, so that a flow on the
+        codes settles the mean first and is not held to the least of them as to the picture."""
+        latent = self.config.net.latent
+        if not self.config.net.further:
+            return deviation
+        place = torch.arange(len(deviation), device=deviation.device)
+        slow = deviation[latent + place % min(latent, self.config.net.further)]
+        return torch.where(place[:, None, None] < latent, deviation, SLOW * slow)
 
     # codes ------------------------------------------------------------------------------------------------------------
     def code_shape(self) -> tuple[int | None, ...]:

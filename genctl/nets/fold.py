@@ -1,5 +1,6 @@
-"""Codes of pictures put together into codes of clips: of so many frames one code, which begins as their mean and what
-rises or falls in them (the first cosines in time), and learns what a cosine leaves out.
+"""Codes of pictures put together into codes of clips: of so many frames one code, their mean and what rises or falls in
+them (cosines in time). With all cosines nothing is left out and folding has nothing to learn; with the first ones alone
+it begins as these and learns what they leave out.
 
     fold     codes of frames [B, 1 + f n, d, h, w]  ->  [B, 1 + n, d + further, h, w]       unfold goes the other way
 
@@ -42,15 +43,19 @@ def correction(before: int, after: int) -> nn.Sequential:
 
 class Fold(nn.Module):
     """Means and log-variances of frames [B, T, 2 d, h, w] -> those of the first one, and one for so many that follow,
-    made of these and of the one before: [B, t, 2 (d + further), h, w]. A first frame has nothing further."""
+    made of these and, where numbers are left out, of the one before: [B, t, 2 (d + further), h, w]. A first frame has
+    nothing further."""
 
     def __init__(self, latent: int, further: int, frames: int) -> None:
         super().__init__()
         self.latent, self.further, self.frames = latent, further, frames
         self.mix = nn.Conv2d(frames * latent, latent + further, 1, bias=False)
-        self.net = correction((frames + 1) * latent, latent + further)
+        whole = further == (frames - 1) * latent
+        self.net = None if whole else correction((frames + 1) * latent, latent + further)
+        self.mix.requires_grad_(not whole)
         waves, channel = cosines(latent, further, frames), torch.arange(latent + further)
         share = torch.where(channel < latent, 1, 2) / frames
+        self.spread = share.log()[:, None, None]  # log-variance of such a sum of independent numbers, against theirs
         with torch.no_grad():
             self.mix.weight.zero_()
             for frame in range(frames):
@@ -66,10 +71,11 @@ class Fold(nn.Module):
         if long.shape[1] > 1:
             last = long.shape[1] - self.frames
             parts = [long[:, place : last + place : self.frames] for place in range(self.frames + 1)]
-            plain, seen = torch.cat(parts[1:], 2), torch.cat(parts, 2)
-            means.append(each_frame(self.mix, plain) + each_frame(self.net, seen))
+            made = each_frame(self.mix, torch.cat(parts[1:], 2))
+            means.append(made if self.net is None else made + each_frame(self.net, torch.cat(parts, 2)))
             every = log_variance[:, int(first) :].unflatten(1, (-1, self.frames)).mean(2)
-            log_variances.append(every[:, :, torch.arange(self.latent + self.further) % self.latent])
+            every = every[:, :, torch.arange(self.latent + self.further) % self.latent]
+            log_variances.append(every + self.spread.to(every))
         return torch.cat([torch.cat(means, 1), torch.cat(log_variances, 1)], 2)
 
     def _spread(self, first: Tensor, value: float) -> Tensor:
@@ -92,6 +98,9 @@ class Unfold(nn.Module):
 
     def forward(self, codes: Tensor, memory: Memory) -> Tensor:
         first = self not in memory
+        if first:  # which has nothing further, whatever a flow drew there
+            alone = F.pad(codes[:, :1, : self.latent], (0, 0, 0, 0, 0, codes.shape[2] - self.latent))
+            codes = torch.cat([alone, codes[:, 1:]], 1)
         long = codes if first else torch.cat([memory[self], codes], 1)
         memory[self] = codes[:, -1:]
         made = [codes[:, :1, : self.latent]] * first

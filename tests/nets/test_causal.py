@@ -154,7 +154,12 @@ def test_folded_codes_begin_as_cosines_in_time() -> None:
     assert torch.equal(means[:, 0, :2], codes[:, 0])
     assert not means[:, 0, 2:].any()
     assert bool((spread[:, 0, 2:] == -20).all())
-    assert torch.allclose(spread[:, 1:], torch.tensor(-5.0))
+    back = unfold.mix.weight[:, :, 0, 0].square() @ spread[0, 1, :, 0, 0].exp()  # variances of frames
+    assert torch.allclose(back.log(), torch.tensor(-5.0))
+    drawn = means.clone()
+    drawn[:, 0, 2:] = 1.0  # what a flow drew where a first frame has nothing
+    assert torch.equal(unfold(drawn, {}), unfold(means, {}))
+    assert not any(weight.requires_grad for weight in fold.parameters())
     assert torch.allclose(means[:, 1, :2], codes[:, 1:5].mean(1), atol=1e-6)
     fold, unfold = Fold(2, 2, 4), Unfold(2, 2, 4)
     even = torch.randn(1, 1, 2, 5, 5) + torch.arange(9.0)[None, :, None, None, None] * torch.randn(1, 1, 2, 5, 5)
