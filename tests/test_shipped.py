@@ -14,8 +14,11 @@ from genctl.families.base import Request
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.sample import together
 from genctl.families.saved import load
+from genctl.media.pictures import to_float, to_tensor
+from genctl.metrics.clips import motion
 from genctl.model import Model
 from genctl.nets import fast
+from genctl.nets.lpips import psnr
 from genctl.sizes import Size
 
 INDEX = json.loads((hub.weights_folder() / "index.json").read_text())
@@ -152,3 +155,17 @@ def test_kernels_that_round_by_the_number_of_rows_are_found_out(monkeypatch: pyt
     assert torch.equal(
         drawn_together(model, asked)[:1], drawn_together(model, replace(asked, seeds=[10], conditions=["cat"]))
     )
+
+
+def test_the_shipped_video_moves_as_clips_do() -> None:
+    """Of four prompts: neither frozen nor noise, and frames in order differ less than shuffled ones; a given first
+    frame stays."""
+    model = Model(load("video", torch.device("cpu")), "video")
+    clips = model.draw(["cat, 3d style", "dog, 3d style", "red apple, 3d style", "heart, 3d style"], seed=1, steps=8)
+    pixels = torch.stack([torch.stack([to_float(to_tensor(frame)) for frame in clip], 1) for clip in clips])
+    found = motion(pixels)
+    assert pixels.shape == (4, 3, 17, 64, 64)
+    assert 0.004 < float(found["difference"].mean()) < 0.06
+    assert float(found["order"].mean()) < 0.95
+    moved = model.draw("cat, 3d style", seed=2, steps=8, image=clips[0][0])[0]
+    assert float(psnr(to_float(to_tensor(moved[0]))[None], pixels[:1, :, 0])) > 22

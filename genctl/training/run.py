@@ -63,6 +63,8 @@ class Run:
 
     def check(self) -> None:
         """Raise UsageError where the folder cannot be a run's, before anything is read or written."""
+        if str(self.folder) == "-" or self.folder.suffix == ".safetensors":
+            raise UsageError(f"-o {self.folder}: a run is a folder; its model.safetensors will lie in it")
         above = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         if not above.is_dir():
             raise UsageError(f"-o {self.folder}: {above} is a file; give a folder for the run")

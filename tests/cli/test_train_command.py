@@ -77,6 +77,8 @@ def test_train_a_text_model_and_draw(capsys: pytest.CaptureFixture[str]) -> None
     (["--init", "minilm"], 4, "unknown model 'minilm'"),
     (["-o", "file"], 2, "is a file; give a folder for the run"),
     (["-o", "file/run"], 2, "is a file; give a folder for the run"),
+    (["-o", "-"], 2, "-o -: a run is a folder"),
+    (["-o", "cat.safetensors"], 2, "-o cat.safetensors: a run is a folder"),
     (["-o", "data"], 2, "-o data: not empty and not a run"),
     (["--set", "data.held_out=1.5"], 2, "data.held_out is 1.5"),
     (["--set", "data.jitter=-1"], 2, "data.jitter is -1"),
