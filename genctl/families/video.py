@@ -6,8 +6,9 @@
 A picture is a clip of one frame, so both are learned together. In some rows the first code frames are given: the
 network sees them without noise at every time, and so learns to go on from a picture, or from a clip's end
 (arXiv:2503.20314 gives them their own time; here the network is left to see that they are clean); in some of these the
-last one as well, and so it learns the way from an end to a beginning, which closes a loop. Only the codec (a `clipvae`)
-and the number of axes differ from text to image.
+last one as well, and so it learns the way from an end to a beginning, which closes a loop. Beside the codec (a `clipvae`)
+and the number of axes one thing differs from text to image: of channels that say how a code's frames differ, mostly by
+nothing, the best linear prediction is known, and the network learns what is left.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from genctl.config import above, within
 from genctl.data import cache
 from genctl.data.clips import Clips, Mixed, load_clips, varied
 from genctl.data.pictures import DataConfig, Pictures, onto
+from genctl.diffusion.path import like
+from genctl.diffusion.target import TARGETS
 from genctl.draws import Draw, address
 from genctl.errors import UsageError
 from genctl.families.base import Drawn, Edit, Remark, Request, Source
@@ -37,6 +40,7 @@ from genctl.sizes import Size
 
 VIEWS = 4  # windows of a clip whose codes are computed ahead, where nobody says how many
 CHUNK = 8  # windows encoded at once
+GIVEN = 1e-5  # noise below which a code frame is a given one
 SHOWN = 4  # frames of a clip of a preview
 
 
@@ -46,7 +50,9 @@ class VideoConfig(LDMConfig):
     codec: str = "clipvae"
     frames: Annotated[int | None, within(1, 4096)] = None  # of a training window, and
     fps: Annotated[float | None, above(0, 1000)] = None  # frames a second, and
-    period: Annotated[int | None, within(1, 64)] = None  # frames of a code frame; None in training: as the codec has
+    period: Annotated[int | None, within(1, 64)] = None  # frames of a code frame, and
+    latent: Annotated[int | None, within(1, 1024)] = None  # channels of a picture's code; None: as the codec has
+    spread: Annotated[float, within(0, 100)] = 0.3  # deviation that a code's further channels are taken to have
     stills: Annotated[float, within(0, 1)] = 0.2  # share of training batches of single frames
     given: Annotated[float, within(0, 1)] = 0.25  # share of training rows whose first code frames are given
     closed: Annotated[float, within(0, 1)] = 0.4  # share of those whose last one is given too
@@ -96,7 +102,7 @@ class Video(LDM):
         codec = codec_config(config.codec, Video.codec_family)
         net = codec.net
         found = {"channels": net.channels_of_code, "factor": net.factor, "period": net.shape.period}
-        found |= {"frames": codec.frames, "fps": codec.fps}
+        found |= {"frames": codec.frames, "fps": codec.fps, "latent": net.latent}
         return replace(config, **{key: value for key, value in found.items() if getattr(config, key) is None})
 
     @staticmethod
@@ -112,8 +118,7 @@ class Video(LDM):
 
     # training --------------------------------------------------------------------------------------------------------
     def inherited(self, family: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of a flow on pictures: what a code has beside a picture's says nothing at the start, and nothing is said of
-        it."""
+        """Of a flow on pictures: what a code has beside a picture's enters as at random, and nothing is said of it."""
         before, other = divmod(tensors["net.embed.weight"].shape[1], self.config.net.patch**2)
         spare, made = (self.config.channels or 1) - before, dict(tensors)
         if family == self.name or spare <= 0 or other:  # other patches: nothing of these layers fits
@@ -122,8 +127,9 @@ class Video(LDM):
             for name in (f"net.{layer}.weight", *([] if axis else [f"net.{layer}.bias"])):
                 if name in tensors:
                     apart = tensors[name].unflatten(axis, (-1, before))  # patch by patch, channel by channel
-                    shape = [spare if place == axis + 1 else size for place, size in enumerate(apart.shape)]
-                    made[name] = torch.cat([apart, apart.new_zeros(shape)], axis + 1).flatten(axis, axis + 1)
+                    own = self.get_parameter(name).detach().cpu().unflatten(axis, (-1, before + spare))
+                    more = own.narrow(axis + 1, before, spare)  # of the last layers zero
+                    made[name] = torch.cat([apart, more.to(apart)], axis + 1).flatten(axis, axis + 1)
         return made
 
     def judged(self, pictures: Pictures) -> list[str]:
@@ -149,6 +155,27 @@ class Video(LDM):
         given = torch.where(chance < self.config.given, (1 + (count * most).long()).clamp(max=most), 0)
         places = torch.arange(frames, device=given.device)
         return (places < given[:, None]) | ((closed & (given > 0))[:, None] & (places == frames - 1))
+
+    def linear(self, x_t: Tensor, t: Tensor) -> Tensor | float:
+        """Of channels beside a picture's the best linear prediction, were they normal and of deviation s = `spread`, 0
+        in a first frame: (c a s^2 + d b) / (a^2 s^2 + b^2) x_t, the target being c x + d z. Karras' preconditioning
+        (arXiv:2206.00364) for these channels alone; the others are as in a flow on pictures."""
+        channels = x_t.shape[1]
+        latent = self.config.latent or channels
+        if latent == channels:
+            return 0.0
+        further, first = (torch.arange(size, device=x_t.device) for size in x_t.shape[1:3])
+        variance = self.config.spread**2 * (first > 0).to(x_t)[:, None, None]
+        t = like(t.to(x_t), x_t)
+        a, b = self.path.a(t), self.path.b(t)
+        c, d = TARGETS[self.config.diffusion.target](self.path, t)
+        known = (c * a * variance + d * b) / (a**2 * variance + b**2).clamp(min=1e-8)
+        return known * x_t * (further >= latent)[:, None, None, None]
+
+    def mean_of(self, error: Tensor, x: Tensor, x_t: Tensor) -> Tensor:
+        """Of code frames that are drawn: those that are given, without noise, are asked of nobody."""
+        drawn = ((x_t - x).abs().amax((1, 3, 4)) > GIVEN).to(error)
+        return (error.mean((1, 3, 4)) * drawn).sum(1) / drawn.sum(1).clamp(min=1)
 
     def preview(self, source: Source) -> Tensor:
         """Four frames of each clip."""

@@ -154,7 +154,7 @@ def predictor(model: Flow, prompt: str, count: int) -> Predict:
     conditions = model.conditions([prompt] * count)
 
     def predict(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        prediction = model.net(model.scaled(x_t, t), t.expand(len(x_t)).float(), *conditions)
+        prediction = model.predict(x_t, t.expand(len(x_t)).float(), conditions, None, None)
         return solve(model.config.diffusion.target, model.path, x_t, prediction, t)
 
     return predict

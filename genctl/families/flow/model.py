@@ -118,7 +118,11 @@ class FlowModel(Conditional):
         self, x_t: Tensor, t: Tensor, conditions: Conditions, scalars: Tensor | None, net: nn.Module | None
     ) -> Tensor:
         further = {} if scalars is None else {"scalars": scalars}
-        return (net or self.net)(self.scaled(x_t, t), t, *conditions, **further).float()
+        return (net or self.net)(self.scaled(x_t, t), t, *conditions, **further).float() + self.linear(x_t, t)
+
+    def linear(self, x_t: Tensor, t: Tensor) -> Tensor | float:
+        """What the prediction has beside the network's output, at times t [B] or []: here nothing."""
+        return 0.0
 
     def guess(
         self, x_t: Tensor, t: Tensor, conditions: Conditions, scalars: Tensor | None = None,
@@ -135,9 +139,13 @@ class FlowModel(Conditional):
     ) -> Tensor:  # fmt: skip
         """The weighted squared error [B] of the prediction for x and z mixed at times t [B]; see `guess`."""
         config = self.config.diffusion
-        prediction = self.predict(self.path.mix(x, z, t), t, conditions, scalars, net)
-        error = (prediction - combine(config.target, self.path, x, z, t)).square().flatten(1).mean(1)
-        return weight(config.weighting, config.target, self.path, t) * error
+        x_t = self.path.mix(x, z, t)
+        error = self.predict(x_t, t, conditions, scalars, net) - combine(config.target, self.path, x, z, t)
+        return weight(config.weighting, config.target, self.path, t) * self.mean_of(error.square(), x, x_t)
+
+    def mean_of(self, error: Tensor, x: Tensor, x_t: Tensor) -> Tensor:
+        """Of errors [B, ...] of predictions: [B]."""
+        return error.flatten(1).mean(1)
 
     # in sampling -----------------------------------------------------------------------------------------------------
     def own_times(self, path: Path, times: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,8 +171,11 @@ class FlowModel(Conditional):
 
         def guess(x_t: Tensor, k: int, every: bool) -> list[Tensor]:
             x_t = size[k] * x_t
-            predictions = loop(self.scaled(x_t, times[k]), k, every).split(shape[0])
-            return [solve(target, self.path, x_t, prediction, times[k])[0] for prediction in predictions]
+            predictions, linear = loop(self.scaled(x_t, times[k]), k, every), self.linear(x_t, times[k])
+            return [
+                solve(target, self.path, x_t, prediction + linear, times[k])[0]
+                for prediction in predictions.split(shape[0])
+            ]
 
         return guess
 
