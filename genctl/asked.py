@@ -23,17 +23,23 @@ class Asked(Options):
     """What every family's pictures can be asked for."""
 
     prompt: str = option("", "What to draw; several prompts are drawn in turn.", flags=("--prompt", "-p"))
-    class_name: str = option("", "Of a class-conditional model: which class.", flags=("--class",), key="class")
+    class_name: str = option("", "Class, of a class-conditional model.", flags=("--class",), key="class")
     size: Size | None = option(None, "WxH or one side, also --width, --height (default: as trained).")
-    dtype: Literal["auto", "fp32", "bf16"] = option("auto", "Of the network's numbers")
+    dtype: Literal["auto", "fp32", "bf16"] = option("auto", "Numeric precision")
     image: PictureSource | None = option(
-        None, "Vary this one instead of starting from noise.", panel=PICTURE, restored=False
+        None,
+        "Begin from this picture: image to image; video: its first frame, or a clip to continue.",
+        panel=PICTURE,
+        restored=False,
     )
     mask: PictureSource | None = option(
-        None, "Redraw where this is white, keep where black.", panel=PICTURE, restored=False
+        None,
+        "Inpainting: regenerate where this is white, keep where black or transparent.",
+        panel=PICTURE,
+        restored=False,
     )
     strength: float | None = option(
-        None, "How far: 1 = anew (default .6; with --mask 1).", panel=PICTURE, low=0.01, high=1,
+        None, "How far from --image: 1 = ignore it (default .6; with --mask 1).", panel=PICTURE, low=0.01, high=1,
         aliases=("denoising_strength", "denoise"),
     )  # fmt: skip
 

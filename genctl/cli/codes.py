@@ -40,10 +40,14 @@ def encode(
     skip_existing: shared.SkipExisting = False,
     size: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST_SQUARE, help="Crop to this square first (else as large as it is)."),
+        typer.Option(
+            min=1,
+            max=MOST_SQUARE,
+            help="Crop and scale to a square of this side first (default: the picture's own size).",
+        ),
     ] = None,
     space: Annotated[
-        str | None, typer.Option(help="code (of the codec) or noise (the one that draws the picture; flows).")
+        str | None, typer.Option(help="code (latents) or noise (inversion; flow models). A GAN projects (slow).")
     ] = None,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="For noise: what the picture shows.")] = "",
     steps: Annotated[int | None, typer.Option(help="For noise: solver steps.", min=1, max=1000)] = None,

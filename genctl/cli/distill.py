@@ -19,7 +19,7 @@ from genctl.seeds import MOST_SEED
 
 def distill(
     model: shared.Model = registry.DRAWS,
-    steps: Annotated[int, typer.Option(help="That the student draws in by default.", min=1, max=64)] = 1,
+    steps: Annotated[int, typer.Option(help="Sampling steps of the student.", min=1, max=64)] = 1,
     method: Annotated[
         str | None,
         typer.Option(
@@ -29,7 +29,7 @@ def distill(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Pictures as in training; without, the teacher's own from the prompts in its file."),
+        typer.Option(help="Pictures, as in training (default: drawn by the teacher, from prompts in its file)."),
     ] = None,
     prompts: Annotated[
         Path | None,
@@ -39,21 +39,23 @@ def distill(
     ] = None,
     pairs: Annotated[
         int | None,
-        typer.Option(help="That the teacher draws to learn from (default: what a third of --minutes allows).", min=1),
+        typer.Option(help="Pictures that the teacher draws (default: what a third of --minutes allows).", min=1),
     ] = None,
     init: Annotated[str | None, typer.Option(help="Go on from this earlier student of the same teacher.")] = None,
     sample_prompts: SamplePrompts = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder (default runs/MODEL-fast).")] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Settings to begin from: cpu or gpu (default: gpu if there is one).")
+    preset: Annotated[str | None, typer.Option(help="Settings: cpu or gpu (default: gpu if there is one).")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Total training time, over all resumes (default: of the preset).", min=0.0)
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Train for so long, over all resumes.", min=0.0)] = None,
-    updates: Annotated[int | None, typer.Option(help="Train for so many steps.", min=1)] = None,
+    updates: Annotated[
+        int | None, typer.Option(help="Total number of optimiser steps, instead of --minutes.", min=1)
+    ] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", help="Override a setting: distill.stages=6 (repeatable)."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.", min=0, max=MOST_SEED)] = 0,
+    seed: Annotated[int, typer.Option("--seed", "-s", help="Seed of the whole run.", min=0, max=MOST_SEED)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, max=MOST_THREADS)] = None,
     override: Annotated[bool, typer.Option("--override", help="Resume although settings or data changed.")] = False,
     device: shared.Device = "auto",

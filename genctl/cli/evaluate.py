@@ -22,13 +22,17 @@ def evaluate(
     data: Annotated[
         Path, typer.Argument(help="Folder (or .zip, .tar) of pictures; its held-out part is used, if it has one.")
     ],
-    retrieval: Annotated[bool, typer.Option("--retrieval", help="Is the asked concept drawn? (text; default)")] = False,
+    retrieval: Annotated[
+        bool, typer.Option("--retrieval", help="Is the prompted concept recognised? Needs concepts in several styles.")
+    ] = False,
     distance: Annotated[
         bool,
-        typer.Option("--distance", help="Frechet and kernel distance to real pictures (default without text)."),
+        typer.Option("--distance", help="Frechet and kernel distance to real pictures."),
     ] = False,
     memorised: Annotated[bool, typer.Option("--memorised", help="How many samples are near copies.")] = False,
-    bpd: Annotated[bool, typer.Option("--bpd", help="Bits of at most 64 held-out pictures (rf, ar).")] = False,
+    bpd: Annotated[
+        bool, typer.Option("--bpd", help="Bits a dimension of at most 64 held-out pictures (rf, ar).")
+    ] = False,
     most: Annotated[int, typer.Option("--most", help="At most so many pictures of each kind.", min=1)] = 400,
     device: shared.Device = "auto",
     trust: shared.Trust = False,

@@ -45,17 +45,21 @@ def interpolate(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Between seeds, such as 1,2,3.")] = None,
     prompts: Annotated[bool, typer.Option("--prompts", help="The ends are prompts: --prompts cat dog.")] = False,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The prompt while seeds change.")] = "",
-    seed: Annotated[int, typer.Option("--seed", "-s", min=0, max=MOST_SEED, help="While prompts change.")] = 0,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="Prompt of all frames, with --seeds.")] = "",
+    seed: Annotated[
+        int, typer.Option("--seed", "-s", min=0, max=MOST_SEED, help="Seed of all frames, with --prompts.")
+    ] = 0,
     space: Annotated[
         str | None,
-        typer.Option(help="Between pictures: by way of their code, or of the noise that draws them (flows)."),
+        typer.Option(help="Between pictures: code (latents) or noise (inverted; flow models)."),
     ] = None,
     frames: Annotated[int, typer.Option(help="Pictures in all, both ends included.", min=2)] = 9,
     loop: Annotated[
-        bool, typer.Option("--loop", help="On to the first end again, so that a GIF closes without a jump.")
+        bool, typer.Option("--loop", help="Back to the first end, so that a GIF closes without a jump.")
     ] = False,
-    milliseconds: Annotated[int, typer.Option("--ms", help="Of a frame in a GIF or WebP.", min=10, max=60_000)] = 80,
+    milliseconds: Annotated[
+        int, typer.Option("--ms", help="Duration of a frame in a GIF or WebP, milliseconds.", min=10, max=60_000)
+    ] = 80,
     output: shared.Output = None,
     force: shared.Force = False,
     device: shared.Device = "auto",

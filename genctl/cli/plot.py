@@ -17,12 +17,14 @@ app = typer.Typer(no_args_is_help=True, help="Draw a noise schedule or a trainin
 
 @app.command("schedule")
 def schedule(
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Of this model; else of the options.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Plot this model's schedule (default: that of the options).")
+    ] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", help="path=vp, density=uniform, shift=2, spacing=karras, ... (repeatable)."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of the sampling grid.", min=1, max=1000)] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the sampling grid.", min=1, max=1000)] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="PNG file or -.")] = "schedule.png",
     force: shared.Force = False,
 ) -> None:

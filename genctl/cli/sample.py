@@ -25,7 +25,13 @@ def sample(
     model: shared.Models = registry.DRAWS,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", "-s", min=0, max=MOST_SEED, help="Of the first picture; picture i has seed + i."),
+        typer.Option(
+            "--seed",
+            "-s",
+            min=0,
+            max=MOST_SEED,
+            help="Of the first picture; picture i uses seed + i (default: random).",
+        ),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds such as 3,7,10-15.")] = None,
     count: Annotated[
@@ -42,9 +48,12 @@ def sample(
     ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All pictures on one sheet, labelled by what differs.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show each step in the terminal.")] = False,
-    like: Annotated[Path | None, typer.Option(help="Repeat what made this picture or sheet.")] = None,
-    data: Annotated[Path | None, typer.Option(help=f"Pictures of --model {', '.join(registry.untrained())}.")] = None,
-    batch: Annotated[int, typer.Option(help="Drawn at once: speed and memory, not what is drawn.", min=1)] = 8,
+    like: Annotated[Path | None, typer.Option(help="Draw this picture or sheet of genctl again.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help=f"Pictures; --model {', '.join(registry.untrained())} draws with their exact denoiser."),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Pictures drawn at once; changes speed and memory only.", min=1)] = 8,
     device: shared.Device = "auto",
     trust: shared.Trust = False,
     as_json: shared.Json = False,

@@ -38,15 +38,15 @@ Output = Annotated[
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
 Trust = Annotated[
     bool,
-    typer.Option("--trust", help="Follow what model files name elsewhere (an address, a path) as their codec."),
+    typer.Option("--trust", help="Allow a model file to name its codec by an address or an absolute path."),
 ]
 SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Leave out what is there already: a stopped batch goes on.")
+    bool, typer.Option("--skip-existing", help="Skip files that exist, to resume a stopped batch.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document a line on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
-NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Do not write into the picture how it was made.")]
+NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Write no metadata (how it was made).")]
 
 
 def one_of(option: str, value: str, known: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ NONE = "none"  # --init none: random weights
 
 SamplePrompts = Annotated[
     Path | None,
-    typer.Option("--sample-prompts", help="Text file, a prompt a line, of which samples/ shows pictures as it learns."),
+    typer.Option("--sample-prompts", help="Text file, a prompt a line: samples/ shows these as it learns."),
 ]
 
 
@@ -37,20 +37,30 @@ def train(
     ] = registry.DRAWS,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder (default runs/MODEL).")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Settings to begin from (default: gpu if there is one, else cpu).")
+        str | None,
+        typer.Option(
+            help="Settings: cpu, gpu, tiny and others of the family (default: gpu if there is one, else cpu)."
+        ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Train for so long, over all resumes; more goes on.", min=0.0)
+        float | None,
+        typer.Option(
+            help="Total training time over all resumes (default: of the preset); a larger total goes on.",
+            min=0.0,
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Train for so many steps.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Total number of optimiser steps, instead of --minutes.", min=1)
+    ] = None,
     init: Annotated[
-        str | None, typer.Option(help="Begin from this model (default: the shipped one if it fits; none: at random).")
+        str | None,
+        typer.Option(help="Fine-tune this model (default: the shipped one if it fits); none: train from scratch."),
     ] = None,
     sample_prompts: SamplePrompts = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: train.batch=32 (repeatable).")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the whole run.", min=0, max=MOST_SEED)] = 0,
+    seed: Annotated[int, typer.Option("--seed", "-s", help="Seed of the whole run.", min=0, max=MOST_SEED)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, max=MOST_THREADS)] = None,
     override: Annotated[bool, typer.Option("--override", help="Resume although settings or data changed.")] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings as JSON and stop.")] = False,

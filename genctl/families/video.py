@@ -6,7 +6,7 @@
 A picture is a clip of one frame, so both are learned together. In some rows the first code frames are given: the
 network sees them without noise at every time, and so learns to go on from a picture, or from a clip's end
 (arXiv:2503.20314 gives them their own time; here the network is left to see that they are clean); in some of these the
-last one as well, and so it learns the way from an end to a beginning, which closes a loop. Beside the codec (a `clipvae`)
+last one as well, and so it learns the way from an end to a beginning, which closes a loop. Beside the codec (`clipvae`)
 and the number of axes one thing differs from text to image: of channels that say how a code's frames differ, mostly by
 nothing, the best linear prediction is known, and the network learns what is left.
 """

@@ -10,6 +10,7 @@ from helpers import Blind, clip_folder, draw_shape
 
 from genctl.data.clips import load_clips
 from genctl.data.pictures import DataConfig
+from genctl.diffusion.target import combine
 from genctl.draws import Draw, address
 from genctl.errors import UsageError
 from genctl.families.base import Edit, Request
@@ -112,6 +113,64 @@ def test_folded_codes_leave_pictures_as_they_are(models: Path) -> None:
     )
     tensors = {f"net.{key}": value for key, value in flow.state_dict().items()}
     assert other.inherited("ldm", tensors) is tensors  # of other patches nothing can be made
+
+
+def further_model(**diffusion: Any) -> Video:
+    """Of five channels, three of them a picture's, with weights at random."""
+    torch.manual_seed(1)
+    net = DiTConfig(width=48, depth=2, heads=2, text_slots=4, coarse_from=0.5, patch=1)
+    config = VideoConfig(
+        32, channels=5, factor=4, frames=5, fps=8.0, period=2, latent=3, net=net,
+        diffusion=dataclasses.replace(VideoConfig().diffusion, **diffusion),
+    )  # fmt: skip
+    model = Video(config)
+    with torch.no_grad():
+        for parameter in model.net.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize(
+    "diffusion",
+    [{}, {"path": "cosine", "target": "v"}, {"path": "vp", "target": "noise"}, {"path": "edm", "target": "F"}],
+)
+def test_further_channels_have_their_best_linear_prediction(diffusion: dict[str, str]) -> None:
+    """As least squares find it among samples; of a first frame, which has nothing there, it is the target itself."""
+    model = further_model(**diffusion)
+    x, z = torch.randn(512, 5, 3, 8, 8), torch.randn(512, 5, 3, 8, 8)
+    x[:, 3:] *= model.config.spread
+    x[:, 3:, 0] = 0
+    for time in (0.15, 0.5, 0.9):
+        t = torch.full((512,), time)
+        x_t, target = model.path.mix(x, z, t), combine(model.config.diffusion.target, model.path, x, z, t)
+        made = model.linear(x_t, t)
+        assert isinstance(made, torch.Tensor)
+        assert not made[:, :3].any()
+        assert torch.allclose(made[:, 3:, 0], target[:, 3:, 0], rtol=1e-3, atol=1e-3)
+        best = (x_t * target)[:, 3:, 1:].mean() / x_t[:, 3:, 1:].square().mean()
+        share = (made / x_t)[:, 3:, 1:]
+        assert torch.allclose(share, best.expand_as(share), rtol=0.03, atol=0.02)
+
+
+@torch.no_grad()
+def test_sampling_and_training_add_the_same_to_the_network() -> None:
+    model = further_model()
+    x_t, times = torch.randn(2, 5, 3, 8, 8), torch.tensor([0.9, 0.3])
+    guesses = model.guesses(["", ""], tuple(x_t.shape), model.path, times)
+    for k, time in enumerate(times):
+        (found,) = guesses(x_t, k, True)
+        assert torch.allclose(found, model.guess(x_t, time.expand(2), model.conditions(["", ""])), atol=1e-4)
+
+
+@torch.no_grad()
+def test_given_code_frames_are_not_in_the_loss() -> None:
+    model = further_model()
+    x, z, t = torch.randn(4, 5, 3, 8, 8), torch.randn(4, 5, 3, 8, 8), torch.tensor([0.2, 0.4, 0.6, 0.8])
+    z[:2, :, 0] = x[:2, :, 0]  # on the linear path: no noise at any time
+    nothing = model.conditions([""] * 4)
+    whole = (model.predict(model.path.mix(x, z, t), t, nothing, None, None) - (z - x)).square()
+    wanted = torch.cat([whole[:2, :, 1:].flatten(1).mean(1), whole[2:].flatten(1).mean(1)])
+    assert torch.allclose(model.error(x, z, t, nothing), wanted, rtol=1e-4)
 
 
 def test_a_codec_begun_from_one_with_fewer_channels_keeps_what_was_measured(tmp_path: Path) -> None:

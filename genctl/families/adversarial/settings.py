@@ -110,10 +110,10 @@ def styles_of(side: int) -> int:
 @dataclass(frozen=True)
 class GANOptions(Options):
     truncation: float = option(
-        1.0, "Towards the mean style of what is asked for: 1 = as drawn, 0 = the mean itself.", panel="GAN",
+        1.0, "Truncation: 1 = none, 0 = the mean style of the prompt.", panel="GAN",
         low=-4, high=4, aliases=("truncation_psi",),
     )  # fmt: skip
-    noise: float = option(1.0, "Strength of the fresh noise that makes the details.", panel="GAN", low=0, high=10)
+    noise: float = option(1.0, "Strength of the noise inputs of the layers (details).", panel="GAN", low=0, high=10)
     mix: int | None = option(
         None, "Later layers in the style of this seed (--seeds 1-3 --mix 4,5,6 --grid: a style-mixing sheet).",
         panel="GAN", low=0, high=MOST_SEED,

@@ -22,32 +22,43 @@ class FlowOptions(Options):
     """None means: as the model file says."""
 
     cfg: float | None = option(
-        None, "Guidance scale; 1 = none.", low=-1e6, high=1e6, flags=("--cfg", "--cfg-scale"),
-        key="guidance_scale", aliases=("cfg_scale",),
+        None, "Guidance scale; 1 = none (default: as the model file says).", low=-1e6, high=1e6,
+        flags=("--cfg", "--cfg-scale"), key="guidance_scale", aliases=("cfg_scale",),
     )  # fmt: skip
-    steps: int | None = option(None, "Solver steps.", low=1, high=1000, aliases=("num_inference_steps",))
+    steps: int | None = option(
+        None, "Solver steps (default: as the model file says).", low=1, high=1000, aliases=("num_inference_steps",)
+    )
     negative: str = option(
         "", "What to steer away from.", panel=GUIDANCE, flags=("--negative", "--negative-prompt"),
         aliases=("negative_prompt",),
     )  # fmt: skip
     also: Weighted = option((), "A further prompt and its weight, such as hat:0.5 (repeatable).", panel=GUIDANCE)
     guide: ModelSource | None = option(
-        None, "A weaker model of the same kind to steer away from.", panel=GUIDANCE, restored=False
+        None, "Autoguidance: a weaker model of the same kind to steer away from.", panel=GUIDANCE, restored=False
     )
-    guidance: Rule = option("cfg", "By which rule", panel=GUIDANCE)
+    guidance: Rule = option("cfg", "Rule of guidance", panel=GUIDANCE)
     interval: Span | None = option(
-        None, "Guide only for t within LOW,HIGH (1 = noise).", panel=GUIDANCE, low=0, high=1, key="guidance_interval"
+        None,
+        "Guide only for times t within LOW,HIGH (1 = noise).",
+        panel=GUIDANCE,
+        low=0,
+        high=1,
+        key="guidance_interval",
     )
-    rescale: float = option(0.0, "Share of the contrast to bring back.", panel=GUIDANCE, low=0, high=1)
+    rescale: float = option(
+        0.0, "Rescale guidance to the unguided contrast, by so much (arXiv:2305.08891).", panel=GUIDANCE, low=0, high=1
+    )
     solver: SolverName | None = option(
-        None, "From noise to data by", panel=SAMPLER, flags=("--solver", "--sampler"),
+        None, "Solver", panel=SAMPLER, flags=("--solver", "--sampler"),
         aliases=("sampler", "sampler_name"), synonyms=SYNONYMS,
     )  # fmt: skip
     path: PathName | None = option(
-        None, "Another path than that of training", panel=SAMPLER, aliases=("diffusion_path",)
+        None, "Noise schedule to sample along, if not that of training", panel=SAMPLER, aliases=("diffusion_path",)
     )
-    spacing: Spacing | None = option(None, "How times are spaced", panel=SAMPLER)
-    shift: float | None = option(None, "Of the times, towards noise (above 1).", panel=SAMPLER, low=0.01, high=1e6)
+    spacing: Spacing | None = option(None, "Spacing of the times", panel=SAMPLER)
+    shift: float | None = option(
+        None, "Shift of the times; above 1 takes more steps at high noise.", panel=SAMPLER, low=0.01, high=1e6
+    )
 
     @classmethod
     def refused(cls, document: Mapping[str, Any]) -> dict[str, str]:

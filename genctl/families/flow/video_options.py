@@ -19,13 +19,14 @@ MOST_GIVEN = 2  # code frames that a clip goes on from
 class VideoOptions(FlowOptions):
     """None means: as the model file says."""
 
-    frames: int | None = option(None, "Of a clip (default: as trained).", panel=CLIP, low=1, high=MOST_FRAMES)
+    frames: int | None = option(
+        None, "Number of frames of a clip (default: as trained).", panel=CLIP, low=1, high=MOST_FRAMES
+    )
     fps: float | None = option(
-        None, "Frames shown a second (default: as trained; others are faster or slower).", panel=CLIP, low=0.1, high=100
+        None, "Frames a second (default: as trained; others play faster or slower).", panel=CLIP, low=0.1, high=100
     )
     loop: bool = option(
-        False, "The last frame leads to the first: a clip's end and its beginning are given, and the way from the one "
-        "to the other is drawn.", panel=CLIP
+        False, "A seamless loop: frames that lead from the clip's end to its beginning are drawn as well.", panel=CLIP
     )  # fmt: skip
 
     def settled(self, document: Mapping[str, Any], conditional: bool = True) -> VideoOptions:

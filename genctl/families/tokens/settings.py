@@ -39,20 +39,18 @@ class TokenOptions(Options):
     """None means: as the model file says."""
 
     cfg: float | None = option(
-        None, "Guidance scale; 1 = none.", low=-1e6, high=1e6, flags=("--cfg", "--cfg-scale"),
-        key="guidance_scale", aliases=("cfg_scale",),
+        None, "Guidance scale; 1 = none (default: as the model file says).", low=-1e6, high=1e6,
+        flags=("--cfg", "--cfg-scale"), key="guidance_scale", aliases=("cfg_scale",),
     )  # fmt: skip
-    rising: bool = option(False, "Guidance that rises from 1 at the first pass to --cfg at the last.", panel=TOKENS)
+    rising: bool = option(False, "Guidance rises from 1 at the first pass to --cfg at the last.", panel=TOKENS)
     temperature: float | None = option(
-        None, "Of the tokens' probabilities; 0 = always the likeliest.", panel=TOKENS, low=0, high=100
+        None, "Sampling temperature; 0 = always the likeliest token.", panel=TOKENS, low=0, high=100
     )
-    top_k: int | None = option(None, "Only the so many likeliest tokens; 0 = all.", panel=TOKENS, low=0, high=1 << 24)
+    top_k: int | None = option(None, "Draw among the K likeliest tokens; 0 = all.", panel=TOKENS, low=0, high=1 << 24)
     top_p: float | None = option(
-        None, "Only the likeliest tokens that have this share of the probability.", panel=TOKENS, low=0.001, high=1
+        None, "Draw among the likeliest tokens with this share of the probability.", panel=TOKENS, low=0.001, high=1
     )
-    passes: int | None = option(
-        None, "In how many passes tokens are drawn (masked order).", panel=TOKENS, low=1, high=1 << 16
-    )
+    passes: int | None = option(None, "Number of parallel passes (masked order).", panel=TOKENS, low=1, high=1 << 16)
 
     @classmethod
     def refused(cls, document: Mapping[str, Any]) -> dict[str, str]:
