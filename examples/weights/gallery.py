@@ -1,10 +1,11 @@
-"""Draw the README's sheets from weights/ into a folder: gallery.png, changes.png, students.png.
+"""Draw the README's sheets from weights/ into a folder: gallery.png, changes.png, students.png, clips.webp, clips.png.
 
 python examples/weights/gallery.py docs data/emoji
 
 gallery: nine prompts, three seeds each. changes: two real pictures of the emoji set (examples/emoji) changed: a walk
 between their codes, one through the noise that draws them, a variation by a prompt, and a part redrawn. students: the
-nine prompts by teacher and student, from the same noise.
+nine prompts by teacher and student, from the same noise. clips: nine prompts as loops side by side, and eight frames of
+each.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ PROMPTS = (
 )
 SEEDS = 3
 STUDENTS = (("ldm", 20), ("ldm-fast", 4), ("ldm-fast", 2), ("ldm-fast", 1), ("ldm", 4), ("ldm", 2), ("ldm", 1))  # rows
+CLIPS = tuple(
+    f"{thing}, 3d style"
+    for thing in ("cat", "dog", "smiling face", "red heart", "monkey", "rocket", "bird", "woman", "waving hand")
+)
 CAT, DOG, COLUMNS = "3d/1f431.webp", "3d/1f436.webp", 7
 
 
@@ -56,6 +61,15 @@ def students() -> list[Image.Image]:
     return [picture for name, steps in STUDENTS for picture in models[name].draw(PROMPTS, seed=1, cfg=4, steps=steps)]
 
 
+def clips(folder: Path) -> None:
+    """Loops, playing side by side, and as strips."""
+    made = genctl.load("video").draw(CLIPS, seed=1, loop=True)
+    frames = [compose([clip[k] for clip in made], Layout(len(made), 1)) for k in range(len(made[0]))]
+    frames[0].save(folder / "clips.webp", save_all=True, append_images=frames[1:], duration=125, loop=0, quality=90)
+    shown = [clip[k] for clip in made for k in range(0, len(clip), 3)]
+    write_picture(folder / "clips.png", compose(shown, Layout(len(shown) // len(made), len(made), row_labels=CLIPS)))
+
+
 def sheet(pictures: list[Image.Image], columns: int, path: Path) -> None:
     write_picture(path, compose(pictures, Layout(columns, len(pictures) // columns)))
 
@@ -66,6 +80,7 @@ def main() -> None:
     sheet(gallery(model), len(PROMPTS), folder / "gallery.png")
     sheet(changes(model, data), COLUMNS, folder / "changes.png")
     sheet(students(), len(PROMPTS), folder / "students.png")
+    clips(folder)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ SHOWN = 5  # prompts of a model file, of which --json has all
 
 
 def models(as_json: shared.Json = False) -> None:
-    """List the models that can be named: shipped, in GENCTL_MODELS, in ./runs (by path where a name is taken)."""
+    """List the models: shipped ones, those in the folders of $GENCTL_MODELS, and runs in ./runs (by path)."""
     rows = []
     for name, path in hub.listed():
         try:
