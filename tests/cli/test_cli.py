@@ -123,7 +123,8 @@ def test_long_strange_and_empty_prompts(models: Path, capsys: pytest.CaptureFixt
 
 # streams -------------------------------------------------------------------------------------------------------------
 def test_sample_encode_decode_through_pipes(models: Path) -> None:
-    drawn = run(*SAMPLE, "-p", "cat", "--seed", "1", "-n", "3", "-o", "-")
+    quiet = ("--progress", "none")  # on a busy machine a line says how far it is
+    drawn = run(*SAMPLE, "-p", "cat", "--seed", "1", "-n", "3", *quiet, "-o", "-")
     assert drawn.returncode == 0, drawn.stderr
     assert drawn.stderr == b""  # no warning of a library either: torch warns where numpy is missing
     pictures = list(split_pngs(io.BytesIO(drawn.stdout)))
