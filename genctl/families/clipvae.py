@@ -34,7 +34,7 @@ from genctl.sizes import Size, Sized
 
 JUDGED, FAIR = 8, 15.0  # pictures, and dB below which frozen slices of the present are no picture codec's
 PART = 2  # code frames that are coded at once
-SLOW = 2.0  # deviations of what rises or falls at the slowest, in which further channels of a fold are counted
+SLOW = 2.0  # further channels of a fold are divided by so many deviations of their slowest cosine
 SAYS = 1e-3  # share of the largest deviation below which a channel says nothing
 
 
@@ -243,11 +243,11 @@ class ClipVAE(VAE):
             self.code_std.copy_(deviations(first))
         if later.numel() and not still.all():
             self.later_mean.copy_(later.mean((0, 1, 3, 4))[:, None, None])
-            self.later_std.copy_(self._counted(deviations(later)))
+            self.later_std.copy_(self._divisors(deviations(later)))
 
-    def _counted(self, deviation: Tensor) -> Tensor:
-        """Further channels of a fold, of cosines that say less and less, all by their first one, so that a flow on the
-        codes settles the mean first and is not held to the least of them as to the picture."""
+    def _divisors(self, deviation: Tensor) -> Tensor:
+        """By what channels are divided: further ones of a fold, whose deviations fall with the cosine's frequency, all
+        by SLOW deviations of the slowest. With unit variance each, 18 of 24 channels would be noise to a flow."""
         latent = self.config.net.latent
         if not self.config.net.further:
             return deviation

@@ -198,7 +198,7 @@ def test_channels_that_say_nothing_are_not_blown_up(tmp_path: Path) -> None:
     assert codec.later_std[3:].flatten().tolist() == [2, 2]  # SLOW of the 1 that stands for nothing
 
 
-def test_further_channels_are_counted_by_their_slowest(tmp_path: Path) -> None:
+def test_further_channels_are_divided_by_their_slowest(tmp_path: Path) -> None:
     """The mean of four frames has unit deviation, its slowest cosine half of that, quicker ones what they are beside
     it; and with all numbers kept training leaves the encoder, and so these codes, as they were."""
     torch.manual_seed(0)
