@@ -123,12 +123,14 @@ class Video(LDM):
         spare, made = (self.config.channels or 1) - before, dict(tensors)
         if family == self.name or spare <= 0 or other:  # other patches: nothing of these layers fits
             return tensors
+        own = self.state_dict()
         for layer, axis in (("embed", 1), ("coarse_embed", 1), ("last", 0), ("coarse_last", 0)):
             for name in (f"net.{layer}.weight", *([] if axis else [f"net.{layer}.bias"])):
-                if name in tensors:
-                    apart = tensors[name].unflatten(axis, (-1, before))  # patch by patch, channel by channel
-                    own = self.get_parameter(name).detach().cpu().unflatten(axis, (-1, before + spare))
-                    more = own.narrow(axis + 1, before, spare)  # of the last layers zero
+                if name not in tensors or name not in own:
+                    continue
+                apart = tensors[name].unflatten(axis, (-1, before))  # patch by patch, channel by channel
+                more = own[name].cpu().unflatten(axis, (-1, before + spare)).narrow(axis + 1, before, spare)
+                if more.select(axis + 1, 0).shape == apart.select(axis + 1, 0).shape:
                     made[name] = torch.cat([apart, more.to(apart)], axis + 1).flatten(axis, axis + 1)
         return made
 

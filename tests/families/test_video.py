@@ -113,6 +113,10 @@ def test_folded_codes_leave_pictures_as_they_are(models: Path) -> None:
     )
     tensors = {f"net.{key}": value for key, value in flow.state_dict().items()}
     assert other.inherited("ldm", tensors) is tensors  # of other patches nothing can be made
+    for net in (dataclasses.replace(wide, coarse_from=1.0), dataclasses.replace(wide, width=64)):
+        config = VideoConfig(32, channels=5, factor=4, frames=5, fps=8.0, period=2, net=net)
+        made = Video(config).inherited("ldm", tensors)  # layers that it lacks, or has otherwise: left as they are
+        assert made["net.coarse_embed.weight"] is tensors["net.coarse_embed.weight"]
 
 
 def further_model(**diffusion: Any) -> Video:
