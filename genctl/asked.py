@@ -14,6 +14,7 @@ from genctl.sizes import MOST_SIDE, Size
 
 PICTURE = "From a picture"  # a panel of --help
 MOST_DRAWN = 8_000_000  # pixels of a picture that is drawn
+MOST_TOGETHER = 64_000_000  # pixels of all frames of a clip that is drawn
 MOST_AREA = 64  # times the area of the training pictures, of one that is drawn
 Document = Mapping[str, Any]
 
@@ -174,9 +175,15 @@ def _check(model: str, document: Document, asked: Asked, options: Options) -> No
     if asked.strength is not None and registry.row(document["family"]).clips:
         raise UsageError(f"--strength: {model} goes on from the picture, which stays as it is")
     options.check_taken(document, model)
-    options.settled(document, bool(asked.condition))
+    frames = getattr(options.settled(document, bool(asked.condition)), "frames", None) or 1
+    if asked.image is not None and registry.row(document["family"]).clips and frames == 1:
+        raise UsageError("--frames 1: --image is the first frame; ask for two or more")
+    trained = Size.of(document["pixels"])
     if asked.size is not None:
-        _check_size(model, asked.size, Size.of(document["pixels"]), type(options).sides(document))
+        _check_size(model, asked.size, trained, type(options).sides(document))
+    if frames * (asked.size or trained).area > MOST_TOGETHER:
+        most = f"more than {MOST_TOGETHER // 1_000_000} megapixels"
+        raise UsageError(f"--frames {frames} of {asked.size or trained}: {most}; draw fewer, or smaller ones")
 
 
 def _check_size(model: str, size: Size, trained: Size, step: int) -> None:

@@ -75,12 +75,13 @@ def request_of(
     edit = None
     if start and clips:
         end = 1 + getattr(family, "period", 1)  # two code frames
-        edit = clip_edit(first, start[0], size, getattr(family, "fps", 1.0), end, remark)
+        asked, usual = (float(getattr(one, "fps", None) or 0) for one in (jobs[0].options, family))
+        edit = clip_edit(first, start[0], size, asked or usual, end, remark)
     elif start:
         edit = edit_of(first, start, size, remark)
     facts: dict[str, Any] = {}
     if edit is not None:
-        facts |= {"image": fingerprint(edit.picture), "strength": edit.strength}
+        facts |= {"image": fingerprint(edit.picture)} | ({} if clips else {"strength": edit.strength})
         facts |= {} if edit.mask is None else {"mask": fingerprint(edit.mask)}
     request = Request(
         seeds=[job.seed for job in jobs],
@@ -170,6 +171,10 @@ def clip_edit(
     frames = [image] if isinstance(said, Image.Image) else last_frames(read_file(Path(str(said))), str(said), fps, end)
     if crops(image, size):
         remark(f"--image is cropped to the proportions of {size}, which is drawn")
+    if 1 < len(frames) < end:
+        remark(
+            f"--image has {len(frames)} frames at {fps:g} a second, {end} are gone on with: its last one alone is used"
+        )
     kept = frames if len(frames) == end else frames[-1:]
     return Edit(torch.stack([to_float(to_tensor(fit(frame, size))) for frame in kept], 1))
 

@@ -103,10 +103,17 @@ class Clip(Pictures):
         made.fps = float(document.get("fps", cls.fps))
         return made
 
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        if isinstance(place, slice):
+            found = Clip(found)
+            found.fps = self.fps
+        return found
+
     @property
     def document(self) -> dict[str, Any]:
         """How it was made."""
-        return self[0].document
+        return self[0].document if self else {}
 
     def sheet(self) -> Image.Image:
         """A strip of eight frames at most, spread over all."""

@@ -78,7 +78,7 @@ class Session:
         if len(clips) > 1:
             raise UsageError("models of pictures and of clips in one call; draw them apart")
         self.clips = True in clips
-        if self.stream not in (None, "frames") and (not self.clips or len(jobs) > 1 or out.grid):
+        if self.stream not in (None, "frames") and (not self.clips or self.count + len(jobs) > 1 or out.grid):
             raise UsageError(f"-o {out.path}: for one clip of a model that draws such; -o - streams PNG after PNG")
         if self.stream is not None:
             refuse_terminal()

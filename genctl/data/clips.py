@@ -49,8 +49,8 @@ class Clips(Pictures):
 
     @property
     def loops(self) -> Tensor:
-        """Whether after the last frame comes the first [N]."""
-        return torch.tensor([entry.loops for entry in self.entries], dtype=torch.bool)
+        """Whether after the last frame comes the first [N]; not where only a part was kept."""
+        return torch.tensor([entry.loops for entry in self.entries], dtype=torch.bool) & (self.lengths < MOST_FRAMES)
 
     def clip(self, row: int) -> Tensor:
         """All frames [T, 3, H, W] of one."""
@@ -111,6 +111,7 @@ class ClipReader(Reader):
             folders.setdefault(entry.file.parent, []).append(entry)
         entries: list[Entry] = []
         used: list[Path] = []
+        taken: list[Path] = []
         apart: list[Path] = []
         for folder, inside in folders.items():
             numbered = folder != listing.folder and consecutive([entry.file for entry in inside])
@@ -123,10 +124,12 @@ class ClipReader(Reader):
             used += beside
             captions = (read_captions(beside[0]) if beside else ()) or inside[0].captions or (words(folder.name),)
             frames = tuple(sorted((entry.file for entry in inside), key=number_of))
+            taken.append(folder)
             entries.append(replace(inside[0], file=folder, captions=captions, concept=known, frames=frames))
         found, alone = Found(listing.folder), [file for file in listing.alone if file not in used]
         what = "folders of numbered frames whose captions, splits or styles differ: taken one by one"
-        notes = [*listing.notes, *([found.note(what, apart)] if apart else [])]
+        notes = [found.note("folders of numbered frames, a clip each", taken)] if taken else []
+        notes = [*listing.notes, *notes, *([found.note(what, apart)] if apart else [])]
         return replace(listing, entries=entries, noun="clip", alone=alone, notes=notes)
 
     def digest(self, entry: Entry) -> bytes:

@@ -83,6 +83,8 @@ class Video(LDM):
         super().__init__(config)
         if (self.frames - 1) % self.period:
             raise UsageError(f"model.frames = {self.frames}: one and a multiple of the codec's {self.period}")
+        if self.distilled:  # whose lessons have no given frames
+            self.can = self.can - {"image"}  # type: ignore[misc]
         self.net = DiT(config.net, config.channels or 1, axes=3)
 
     @property
@@ -206,14 +208,15 @@ class Video(LDM):
         frames = getattr(options, "frames", None) or self.frames  # also of a flow's plain options
         if not getattr(options, "loop", False):
             return frames
-        way, new = self.closing(), self.closing().new
-        begun = request.edit.picture.shape[1] + 1 if request.edit and request.edit.picture.ndim == 4 else 1
-        least = max(way.end, way.beginning, begun)
-        if frames < new + least:
-            raise UsageError(
-                f"--loop --frames {frames}: {new + least} or more, of which {new} lead from end to beginning"
-            )
-        return frames - new
+        given = request.edit.picture.shape[1] if request.edit and request.edit.picture.ndim == 4 else 0
+        return self.closing().drawn(frames, given + 1)
+
+    def remarks(self, request: Request) -> list[str]:
+        drawn = self.drawn_frames(request)
+        if drawn <= self.frames:
+            return super().remarks(request)
+        said = f"trained on clips of {self.frames} frames: of {drawn} the later ones are less sure"
+        return [*super().remarks(request), said]
 
     def shape_for(self, request: Request) -> tuple[int, ...]:
         channels, _, height, width = super().shape_for(request)

@@ -114,8 +114,8 @@ def _upright(frame: Any) -> Image.Image:
 
 
 def at_rate(frames: Iterable[Frame], fps: float, repeats: int = MOST_FRAMES) -> Iterator[Image.Image]:
-    """Frames as many a second: those shown at 0, 1/fps, 2/fps, ...; a file whose own rate is within a tenth of that is
-    taken frame by frame, so that a loop stays one. Of one that is shown for long at most so many `repeats`."""
+    """Frames as many a second, the one shown in the middle of each step; a file whose own rate is within a tenth of
+    that is taken frame by frame, so that a loop stays one. Of one that is shown for long at most so many `repeats`."""
     shown, made = 0.0, 0
     for image, seconds in frames:
         shown += 1 / fps if abs(seconds * fps - 1) < ALIKE else seconds

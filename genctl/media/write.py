@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 MOST_SHOWN = 60_000  # milliseconds of a frame; GIF counts hundredths of a second to 65,535, equal neighbours together
+GIF_EXACT = 10  # frames a second up to which a hundredth more is within a tenth of a frame's time, as reading allows
 MOST_SHEET = 64_000_000  # pixels of a sheet of many pictures; a wrong count would fill the memory
 MOST_SIDE = {"webp": 16_383, "jpeg": 65_500, "gif": 65_535}  # pixels, by the formats' own rules
 
@@ -40,17 +42,19 @@ def encode_picture(image: Image.Image, form: str, document: dict[str, Any] | Non
 
 
 def encode_animation(
-    frames: list[Image.Image], form: str, milliseconds: int, document: dict[str, Any] | None = None
+    frames: list[Image.Image], form: str, milliseconds: int | list[int], document: dict[str, Any] | None = None
 ) -> bytes:
     """The bytes of an endless loop of frames: "webp" (lossy), "gif" (256 colours, whole centiseconds) or "png" (APNG).
 
-    Equal neighbours are stored once and shown for as long. Raises UsageError for times that a frame cannot have.
+    `milliseconds` are of all frames, or of each. Equal neighbours are stored once and shown for as long. Raises
+    UsageError for times that a frame cannot have.
     """
-    if not 10 <= milliseconds <= MOST_SHOWN:
+    each = milliseconds if isinstance(milliseconds, list) else [milliseconds] * len(frames)
+    if not 10 <= min(each) <= max(each) <= MOST_SHOWN:
         raise UsageError(f"{milliseconds} milliseconds a frame: from 10 to {MOST_SHOWN:,}")
     out = io.BytesIO()
     options: dict[str, Any] = {"webp": {"quality": 90, "method": 4}, "gif": {"disposal": 2}, "png": {}}[form]
-    shown = hundredths(milliseconds) if form == "gif" else milliseconds
+    shown = [hundredths(one) for one in each] if form == "gif" else each
     try:
         Image.Image.save(
             frames[0], out, form, save_all=True, append_images=frames[1:], duration=shown, loop=0, **options,
@@ -58,7 +62,7 @@ def encode_animation(
         )  # fmt: skip
     except (OverflowError, struct.error):
         raise UsageError(
-            f"{shown} milliseconds a frame: equal frames together are longer than a {form.upper()} has"
+            f"{max(shown)} milliseconds a frame: equal frames together are longer than a {form.upper()} has"
         ) from None
     return out.getvalue()
 
@@ -69,7 +73,16 @@ def encode_clip(
     """The bytes of a clip: an endless animation ("webp", "gif", "png"), or a film ("mp4", "webm")."""
     if form in CODECS:
         return encode_film(frames, form, fps, "" if document is None else as_text(document))
-    return encode_animation(frames, form, max(10, round(1000 / fps)), document)
+    return encode_animation(frames, form, times_of(len(frames), form, fps), document)
+
+
+def times_of(frames: int, form: str, fps: float) -> int | list[int]:
+    """The milliseconds of all frames, or of each in a GIF, which counts in hundredths of a second: some are longer by
+    one, so that the clip is as long as it should be."""
+    if form != "gif" or fps > GIF_EXACT:
+        return max(10, round(1000 / fps))
+    ends = [round(100 * place / fps) for place in range(frames + 1)]
+    return [10 * (end - begin) for begin, end in pairwise(ends)]
 
 
 def refuse_size(form: str, width: int, height: int) -> None:

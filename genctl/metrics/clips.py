@@ -47,6 +47,11 @@ def floats(pixels: Tensor) -> Tensor:
     return pixels.float() / 127.5 - 1
 
 
+def moving_ones(clips: Clips) -> Clips:
+    """Without the stills among them."""
+    return clips._rows([row for row in range(len(clips)) if clips.lengths[row] > 1])
+
+
 def warping(frames: Tensor) -> Tensor:
     """The mean absolute error of frames [T, 3, H, W] as blocks of the ones before, each from the best place within
     reach: exhaustive block matching."""
@@ -64,6 +69,7 @@ def warping(frames: Tensor) -> Tensor:
 def reconstruction(model: Any, clips: Clips, most: int, report: Report = lambda done, total: None) -> dict[str, Any]:
     """Means over windows of at most so many clips: PSNR (dB) and LPIPS of frames, and the error of differences between
     neighbouring ones (colours from 0 to 1); beside the same of frames that are coded one by one."""
+    clips = moving_ones(clips)
     rows = torch.linspace(0, len(clips) - 1, min(most, len(clips))).round().long()
     frames = int(model.config.frames)
     sums: dict[str, dict[str, float]] = {"clips": {}, "frame_by_frame": {}}
@@ -77,7 +83,7 @@ def reconstruction(model: Any, clips: Clips, most: int, report: Report = lambda 
             for key, value in _errors(made, real).items():
                 sums[name][key] = sums[name].get(key, 0.0) + value / len(rows)
     figures = {name: {key: round(value, 4) for key, value in found.items()} for name, found in sums.items()}
-    reading = readings.reconstruction(figures["clips"]["psnr"], figures["clips"]["lpips"])
+    reading = readings.clip_reconstruction(figures["clips"], figures["frame_by_frame"])
     return {"count": len(rows), "frames": frames} | figures["clips"] | {
         "frame_by_frame": figures["frame_by_frame"], "reading": reading
     }  # fmt: skip
@@ -98,7 +104,7 @@ def drawn(
     """At most so many clips, asked for as those of the data are described (held-out ones where there are), beside the
     real ones: how they move, and the distance of their frames."""
     measured = fvd.known()
-    moving = clips._rows([row for row in range(len(clips)) if clips.lengths[row] > 1])
+    moving = moving_ones(clips)
     held = moving.split(True)
     asked = held if len(held) else moving
     made = draw_clips(model, asked, most, options, report)

@@ -54,7 +54,9 @@ def fvd(made: Tensor, real: Tensor, key: list[Any], device: torch.device, report
     cached under `key`."""
     rows = torch.linspace(0, len(real) - 1, min(REAL, len(real))).round().long()
     kept = cache.cached(
-        "fvd", [1, *key, len(rows)], lambda: {"logits": logits(real[rows].float() / 127.5 - 1, device, report)}
+        "fvd",
+        [2, sha256(), *key, len(rows)],
+        lambda: {"logits": logits(real[rows].float() / 127.5 - 1, device, report)},
     )["logits"]
     ours = logits(made, device, report)
     return {"fvd": round(frechet(ours, kept), 1), "real": len(rows), "count": len(ours)}

@@ -17,6 +17,18 @@ def reconstruction(psnr: float, lpips: float) -> str:
     return "poor: it was not made for such pictures; a codec trained on them (--init vae) does better"
 
 
+def clip_reconstruction(clips: Mapping[str, float], alone: Mapping[str, float]) -> str:
+    """Of a clip codec's PSNR (dB) and temporal error, beside the same codec's of frames coded one by one, which take
+    more code frames."""
+    lost = alone["psnr"] - clips["psnr"]
+    calm = clips["temporal"] <= alone["temporal"]
+    word = "good" if lost <= 0.1 and calm else "fair" if lost <= 1 else "poor"
+    return (
+        f"{word}: {abs(lost):.1f} dB {'less' if lost > 0 else 'more'} than with each frame coded alone, "
+        f"and differences between frames are rendered {'better' if calm else 'worse'}"
+    )
+
+
 def retrieval(drawn: Mapping[str, float], ceiling: Mapping[str, float], chance: float) -> str:
     """Of the share of drawn pictures that show what was asked for, between chance and real pictures."""
     if "top1" not in drawn or "top1" not in ceiling:

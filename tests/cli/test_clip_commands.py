@@ -1,5 +1,6 @@
 """Clips by the commands that every family has."""
 
+import io
 import json
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def test_a_clip_in_every_format(models: Path, ending: str, capsys: pytest.Captur
     capsys.readouterr()
 
 
-def test_names_grids_and_streams(models: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_names_grids_and_streams(
+    models: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert execute(DRAW) == 0
     assert Path("cat-1.webp").exists()
     assert execute([*DRAW, "-n", "2", "-o", "out/"]) == 0
@@ -47,13 +50,22 @@ def test_names_grids_and_streams(models: Path, capfdbinary: pytest.CaptureFixtur
     assert Image.open("sheet.png").width > 5 * 32
     capfdbinary.readouterr()
     assert execute([*DRAW, "-o", "-"]) == 0
-    import io
-
     assert len(list(split_pngs(io.BytesIO(capfdbinary.readouterr().out)))) == 5
     assert execute([*DRAW, "-o", "-.mp4"]) == 0
     film = capfdbinary.readouterr().out
     assert len(read_clip(film, "a.mp4", 8)) == 5
-    for wrong in (["-n", "2", "-o", "-.mp4"], ["-o", "a.jpg"], ["-o", "-.xyz"], ["--frames", "0"], ["--mask", "m.png"]):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"cat\ndog\n")))
+    lines = ["sample", "-m", "tiny-video", "--prompts", "-", "--steps", "1", "-q", "-o", "-.mp4"]
+    assert execute(lines) == 2  # of the second line
+    assert capfdbinary.readouterr().out.count(b"moov") == 1
+    for wrong in (
+        ["-n", "2", "-o", "-.mp4"],
+        ["--frames", "1024", "--size", "256"],
+        ["-o", "a.jpg"],
+        ["-o", "-.xyz"],
+        ["--frames", "0"],
+        ["--mask", "m.png"],
+    ):
         assert execute([*DRAW, *wrong]) == 2, wrong
     assert execute(["sample", "-m", "tiny-ldm", "--prompt", "cat", "-o", "a.mp4"]) == 2
     assert b"for clips, and this is a picture; use .png" in capfdbinary.readouterr().err
@@ -94,7 +106,17 @@ def test_a_clip_goes_on(models: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert len(frames("on.webp")) == 9
     assert "several frames" not in capsys.readouterr().err  # all are looked at
     assert "image" in genctl.info("on.webp")
+    again = ["sample", "--like", "on.webp", "--image", "from-a-picture.webp", "-o", "again.webp"]
+    assert execute(again) == 0, capsys.readouterr().err
+    assert frames("again.webp") == frames("on.webp")
+    assert "differ" not in capsys.readouterr().err
     assert execute([*DRAW, "--image", "a.png", "--frames", "1", "-o", "none.webp"]) == 2
+    first, *rest = moving("circle", "red", 4)
+    first.save("a.gif", save_all=True, append_images=rest, duration=60, loop=0)  # 16 frames a second
+    assert execute([*DRAW[:-1], "--image", "a.gif", "-o", "two.webp"]) == 0  # two at the model's 8
+    assert "--image has 2 frames at 8 a second, 3 are gone on with" in capsys.readouterr().err
+    assert execute([*DRAW[:-1], "--image", "a.gif", "--fps", "16", "-o", "four.webp"]) == 0
+    assert "are gone on with" not in capsys.readouterr().err
     assert execute([*DRAW, "--image", "a.png", "--strength", "0.5", "-o", "none.webp"]) == 2
     assert not Path("none.webp").exists()
 
@@ -184,6 +206,7 @@ def test_what_no_memory_holds_is_refused(
 
 def test_clips_in_python_say_what_they_are_not(models: Path) -> None:
     clip = genctl.load("tiny-video").draw("cat", seed=1, steps=1, frames=3)[0]
+    assert (type(clip[:2]), clip[1:].fps, len(clip[1:])) == (type(clip), 8.0, 2)
     for milliseconds in (0, -5, "x"):
         with pytest.raises(UsageError, match="milliseconds"):
             clip.save("a.webp", milliseconds=milliseconds)  # type: ignore[arg-type]
@@ -243,4 +266,7 @@ def test_distilled_without_a_line(models: Path, method: str, capsys: pytest.Capt
         == 0
     )
     assert len(read_clip(Path("a.webp").read_bytes(), "a.webp", 8)) == 5
+    assert "image" not in genctl.info("fast")["can"]  # no lesson had given frames
     capsys.readouterr()
+    assert execute(["sample", "-m", "fast", "--trust", "-p", "a cat", "--loop", "-o", "b.webp"]) == 2
+    assert "--loop" in capsys.readouterr().err

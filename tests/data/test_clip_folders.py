@@ -92,6 +92,7 @@ def test_a_folder_of_numbered_frames_is_a_clip(tmp_path: Path) -> None:
     assert found["b"] == (7, ("a dog runs",))
     assert found["x.png"] == (1, ("loose",))
     assert "without a picture" not in clips.summary  # dogs/b.txt is the clip's
+    assert "2 folders of numbered frames, a clip each" in clips.summary
     row = next(row for row, entry in enumerate(clips.entries) if entry.file.name == "b")
     wanted = torch.stack([to_tensor(frame) for frame in moving("square", "red", 7)])
     assert torch.equal(clips.clip(row), wanted)

@@ -330,6 +330,20 @@ def test_as_many_frames_as_asked_for(models: Path, frames: int) -> None:
     assert drawn(load("tiny-video"), request([1], ["a cat"], frames=frames)).shape == (1, 3, frames, 32, 32)
 
 
+@pytest.mark.parametrize("path", [None, "cosine", "vp", "edm"])
+def test_given_frames_are_seen_as_they_are_on_every_path(
+    models: Path, monkeypatch: pytest.MonkeyPatch, path: str | None
+) -> None:
+    """The network knows given frames by their being clean at its own scale, which another path's x_t has not."""
+    model, seen = load("tiny-video"), list[torch.Tensor]()
+    monkeypatch.setattr(model, "linear", lambda x_t, t: seen.append(x_t[:, :, 0].clone()) or 0.0)
+    edit = Edit(clip(1)[0])
+    drawn(model, request([1], ["a cat"], edit, path=path, steps=3))
+    given = model.given(edit, model.shape_of(Size(32, 32))).x[:, :, 0]
+    assert len(seen) >= 3
+    assert all(torch.allclose(x, given, atol=1e-4) for x in seen)
+
+
 def test_a_loop_goes_on_to_its_own_beginning(models: Path) -> None:
     model = load("tiny-video")  # of 5 frames, 2 a code frame: the end is 1 frame, the way 2, the beginning 2
     assert model.closing() == Closing(1, 2, 2)
@@ -348,8 +362,8 @@ def test_a_loop_goes_on_to_its_own_beginning(models: Path) -> None:
     assert [part.step for part in parts] == sorted(part.step for part in parts)
     assert (parts[-1].step, parts[-1].steps, len({part.steps for part in parts})) == (4, 4, 1)
     assert [part.final for part in parts].count(True) == 1
-    several = parts[-1].pictures
-    assert torch.equal(several[0], drawn(model, request([1], ["a cat"], loop=True))[0])
+    for made, seed, prompt in zip(parts[-1].pictures, (1, 2), ("a cat", "a dog"), strict=True):
+        assert torch.equal(made, drawn(model, request([seed], [prompt], loop=True))[0])
     with pytest.raises(UsageError, match="--loop --frames 3: 4 or more"):
         drawn(model, request([1], ["a cat"], frames=3, loop=True))
     with pytest.raises(UsageError, match="--loop --frames 5: 6 or more"):  # three are given, two lead back
@@ -401,7 +415,8 @@ def test_given_frames_are_seen_without_noise(models: Path) -> None:
     assert not clean.all(1).any()
     assert not clean[:, 1][~clean[:, 0]].any()
     still = torch.randn(8, 2, 1, 8, 8)
-    assert not torch.isclose(model.path.mix(still, model.noise_of({"x": still}, t[:8], Draw(3, 8)), t[:8]), still).all()
+    z = model.noise_of({"x": still}, t[:8], Draw(3, 8))
+    assert not torch.isclose(model.path.mix(still, z, t[:8]), still).flatten(1).all(1).any()  # of no still
 
 
 def test_pictures_and_clips_are_learned_together(models: Path, tmp_path: Path) -> None:
@@ -483,26 +498,35 @@ def test_a_network_on_pictures_goes_on_with_clips(attention: str) -> None:
 
 @torch.no_grad()
 def test_factorised_attention_is_the_slow_obvious_one() -> None:
-    """A frame is seen by its own frame, and by the same place in others."""
+    """A token is seen by its own frame, and by the same place in others."""
     net = net_of(attention="factorised")
     x, t, asked = torch.randn(1, 3, 3, 8, 8), torch.tensor([0.5]), conditions(1)
     block, made = net.blocks[0], {}
+    inner, outer = block.out.weight.clone(), block.time_out.weight.clone()
     hook = block.register_forward_hook(lambda module, inputs, out: made.update(inputs=inputs, out=out))
     net(x, t, *asked)
     hook.remove()
     tokens, modulation, text, table, frames = made["inputs"]
     places = tokens.shape[1] // frames
-    base = made["out"]
-    for frame, place in ((1, 5), (2, 0)):
+
+    def reached(frame: int, place: int) -> torch.Tensor:
+        """What changes [frames, places] where one token does."""
         changed = tokens.clone()
         changed[:, frame * places + place] += 1
-        apart = (block(changed, modulation, text, table, frames) - base)[0].abs().amax(-1).view(frames, places) > 1e-6
+        apart = block(changed, modulation, text, table, frames) - block(tokens, modulation, text, table, frames)
+        return apart[0].abs().amax(-1).view(frames, places) > 1e-6
+
+    for frame, place in ((1, 5), (2, 0)):
+        block.out.weight.zero_()  # through time alone: this place, in every frame
         wanted = torch.zeros(frames, places, dtype=torch.bool)
-        wanted[frame] = True  # its own frame, by attention within it
-        reached = wanted.clone()
-        reached[:] = wanted[frame]  # and, through time, every place that those changed
-        assert torch.equal(apart[frame], wanted[frame])
-        assert bool((apart <= reached).all())
+        wanted[:, place] = True
+        assert torch.equal(reached(frame, place), wanted)
+        block.out.weight.copy_(inner)
+        block.time_out.weight.zero_()  # within frames alone: this frame, at every place
+        wanted = torch.zeros(frames, places, dtype=torch.bool)
+        wanted[frame] = True
+        assert torch.equal(reached(frame, place), wanted)
+        block.time_out.weight.copy_(outer)
 
 
 def test_time_turns_nothing_at_the_first_frame() -> None:

@@ -59,6 +59,9 @@ def test_measured_by_the_command(models: Path, capsys: pytest.CaptureFixture[str
     said = json.loads(capsys.readouterr().out)
     assert said["frames"] == 5
     assert {"psnr", "lpips", "temporal"} <= said["frame_by_frame"].keys()
+    clip_folder(Path("clips"))
+    assert execute(["eval", "tiny-clipvae", "clips", "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out) == said  # stills among the clips count for nothing
     assert execute(["eval", "tiny-video", "set", "--json", "-q", "--most", "4", "--steps", "1"]) == 0
     said = json.loads(capsys.readouterr().out)["motion"]
     assert said["frames"] == 5

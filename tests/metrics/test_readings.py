@@ -23,6 +23,14 @@ def test_a_codec_is_judged_by_both_figures() -> None:
     assert readings.reconstruction(15.2, 0.4).startswith("poor")
 
 
+def test_a_codec_of_clips_is_held_against_its_frames_coded_one_by_one() -> None:
+    alone = {"psnr": 24.8, "temporal": 0.0144}
+    assert readings.clip_reconstruction({"psnr": 25.3, "temporal": 0.0138}, alone).startswith("good: 0.5 dB more")
+    assert readings.clip_reconstruction({"psnr": 25.3, "temporal": 0.0150}, alone).startswith("fair")
+    assert readings.clip_reconstruction({"psnr": 24.1, "temporal": 0.0150}, alone).startswith("fair: 0.7 dB less")
+    assert readings.clip_reconstruction({"psnr": 22.6, "temporal": 0.0224}, alone).startswith("poor: 2.2 dB less")
+
+
 def test_retrieval_lies_between_chance_and_real_pictures() -> None:
     ceiling = {"top1": 0.8}
     said = [readings.retrieval({"top1": top1}, ceiling, 0.001) for top1 in (0.001, 0.4, 0.79)]

@@ -49,7 +49,7 @@ def steps(model: FlowModel, request: Request, start: int) -> Iterator[tuple[Tens
         given = model.given(request.edit, shape)
         x_t = x_t if given.clean else x_t + path.a(times[0]) * given.x
         if given.free is not None:
-            denoise = keeping(denoise, given, path, evaluations)
+            denoise = keeping(denoise, given, path, evaluations, model.own_times(path, evaluations)[1])
     walk = solver.run(denoise, x_t, times, path, lambda: noise().to(model.device))
     for step, (state, x) in enumerate(walk, 1):
         yield state, x, step, len(times) - 1
@@ -170,15 +170,16 @@ def _blurred(pictures: Tensor) -> Tensor:
     return F.conv2d(across, kernel.transpose(2, 3), groups=pictures.shape[1])
 
 
-def keeping(denoise: Denoiser, given: Given, path: Path, evaluations: Tensor) -> Denoiser:
+def keeping(denoise: Denoiser, given: Given, path: Path, evaluations: Tensor, size: Tensor) -> Denoiser:
     """Where nothing is free the data guess is what is given. x_t there is then the known data with this sample's noise:
     inpainting by replacement (arXiv:2011.13456, appendix I.2), exactly so where a and b are linear in t, or the solver
-    mixes guesses (euler, dpmpp_2m); else as nearly as the solver follows the path. Or the network sees it clean."""
+    mixes guesses (euler, dpmpp_2m); else as nearly as the solver follows the path. Or the network, to which `size` [K]
+    times x_t is shown, sees it clean."""
     assert given.free is not None
-    known, free, times = given.x, given.free, evaluations.to(given.x)
+    known, free, times, size = given.x, given.free, evaluations.to(given.x), size.to(given.x)
 
     def keep(x_t: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        seen = torch.lerp(known, x_t, free) if given.clean else x_t
+        seen = torch.lerp(known / size[k], x_t, free) if given.clean else x_t
         x = torch.lerp(known, denoise(seen, k)[0], free)
         return x, (x_t - path.a(times[k]) * x) / path.b(times[k])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from genctl.errors import UsageError
-from genctl.families.flow.options import FlowOptions
+from genctl.families.flow.options import FlowOptions, scalars_of
 from genctl.options import option
 
 CLIP = "Clips"  # a panel of --help
@@ -29,12 +29,19 @@ class VideoOptions(FlowOptions):
         False, "A seamless loop: frames that lead from the clip's end to its beginning are drawn as well.", panel=CLIP
     )  # fmt: skip
 
+    @classmethod
+    def refused(cls, document: Mapping[str, Any]) -> dict[str, str]:
+        alone = {"loop": "a student was not taught to go on from given frames"} if scalars_of(document) else {}
+        return super().refused(document) | alone
+
     def settled(self, document: Mapping[str, Any], conditional: bool = True) -> VideoOptions:
         said, made = document["config"], super().settled(document, conditional)
         assert isinstance(made, VideoOptions)
         frames = self.frames or said.get("frames")
-        if self.loop and not self.frames:
-            frames = Closing.of(said["frames"], said["period"]).new + said["frames"]
+        if self.loop:
+            way = Closing.of(said["frames"], said["period"])
+            frames = self.frames or way.new + said["frames"]
+            way.drawn(frames)
         return replace(made, frames=frames, fps=self.fps or said.get("fps"))
 
 
@@ -55,3 +62,13 @@ class Closing:
         if given < 1:
             raise UsageError(f"--loop wants a model of three code frames or more; this one has {count}")
         return cls(1 + period * (given - 1), period * (count - given - 1), period)
+
+    def drawn(self, frames: int, begun: int = 1) -> int:
+        """How many of a loop's frames are drawn before the way back, where `begun` are needed for what is given. Raises
+        UsageError where they are too few."""
+        least = max(self.end, self.beginning, begun)
+        if frames < self.new + least:
+            raise UsageError(
+                f"--loop --frames {frames}: {self.new + least} or more, of which {self.new} lead from end to beginning"
+            )
+        return frames - self.new
