@@ -74,9 +74,8 @@ def request_of(
     size = size_of(jobs[0], start[0].size if start else None)
     edit = None
     if start and clips:
-        end = 1 + getattr(family, "period", 1)  # two code frames
-        asked, usual = (float(getattr(one, "fps", None) or 0) for one in (jobs[0].options, family))
-        edit = clip_edit(first, start[0], size, asked or usual, end, remark)
+        fps = getattr(jobs[0].options, "fps", None) or family.fps
+        edit = clip_edit(first, start[0], size, fps, 1 + family.period, remark)  # of two code frames
     elif start:
         edit = edit_of(first, start, size, remark)
     facts: dict[str, Any] = {}

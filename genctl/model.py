@@ -134,7 +134,7 @@ class Model:
         if registry.row(self.family.name).clips:
             return self._encode_clip([image], 0.0, info)
         if not self.fitted(space):
-            padded = to_float(pad_to(to_tensor(image), getattr(self.family, "factor", 8)))
+            padded = to_float(pad_to(to_tensor(image), self.family.factor))
             return Codes(self.family.encode(padded[None])[0].cpu(), info | {"pixels": [image.height, image.width]})
         fitted = to_float(to_tensor(fit(image, self.family.pixels)))[None]
         if space == "code":
@@ -149,7 +149,7 @@ class Model:
         """The code of a clip: a path, or its frames as Pillow pictures."""
         if not registry.row(self.family.name).clips:
             raise UsageError(f"{self.name}: encodes pictures, not clips; encode takes one")
-        fps = float(getattr(self.family.config, "fps", 0) or 1)
+        fps = self.family.fps
         frames = source if isinstance(source, list) else read_clip(read_file(Path(source)), str(source), fps)
         if not frames:
             raise UsageError("a clip of no frames")
@@ -158,7 +158,7 @@ class Model:
         return self._encode_clip([as_picture(frame, warn) for frame in frames], fps, info)
 
     def _encode_clip(self, frames: list[Image.Image], fps: float, info: dict[str, Any]) -> Codes:
-        size, factor = frames[0].size, getattr(self.family, "factor", None) or self.family.config.factor
+        size, factor = frames[0].size, self.family.factor
         padded = [to_float(pad_to(to_tensor(fit(frame, Size(*size))), factor)) for frame in frames]
         refuse_large(*size)
         codes = self.family.encode(torch.stack(padded, 1)[None])[0].cpu()
@@ -195,8 +195,7 @@ class Model:
         picture = picture[..., :height, :width]
         if picture.ndim == 4 and picture.shape[1] > 1:
             picture = picture[:, : info.get("frames") or picture.shape[1]]
-            fps = info.get("fps") or getattr(family.config, "fps", None)
-            return Clip.of(picture, document | {"frames": picture.shape[1], "fps": fps})
+            return Clip.of(picture, document | {"frames": picture.shape[1], "fps": info.get("fps") or family.fps})
         return Picture.of(to_image(picture[:, 0] if picture.ndim == 4 else picture), document)
 
     # walks -----------------------------------------------------------------------------------------------------------
@@ -262,7 +261,7 @@ class Model:
         if len(ends) < 2:
             raise UsageError("interpolate wants two ends or more: clips")
         frames = whole("frames", frames, max(2, len(ends)), MOST)
-        fps, factor = float(getattr(self.family.config, "fps", 0) or 1), getattr(self.family, "factor", 8)
+        fps, factor = self.family.fps, self.family.factor
         size: Size | None = None
         tensors = []
         for end in ends:
@@ -285,7 +284,7 @@ class Model:
         if space == "noise":
             fitted = torch.stack([to_float(to_tensor(image)) for image in images])
             return walk.between_noises(self.family, fitted, frames, prompt, steps, loop)
-        tensors = [to_float(pad_to(to_tensor(image), getattr(self.family, "factor", 8))) for image in images]
+        tensors = [to_float(pad_to(to_tensor(image), self.family.factor)) for image in images]
         width, height = images[0].size
         return walk.between_pictures(self.family, torch.stack(tensors), frames, loop)[:, :, :height, :width]
 

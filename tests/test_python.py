@@ -207,3 +207,10 @@ def test_odd_use(models: Path, tmp_path: Path) -> None:
     rgba, grey = Image.new("RGBA", (32, 32), (255, 0, 0, 0)), Image.new("L", (32, 32))
     assert model.draw(image=rgba, strength=0.01, steps=1, seed=1)[0].getpixel((16, 16))
     assert model.draw(image=grey, mask=grey, steps=1, seed=1)
+
+
+def test_a_latent_flow_pads_a_picture_as_its_codec_does(models: Path) -> None:
+    image = Image.new("RGB", (36, 20), "red")  # multiples of the codec's 4, not of 8
+    codes = [genctl.load(name).encode(image).values for name in ("tiny-vae", "tiny-ldm")]
+    assert codes[0].shape == (2, 5, 9)
+    assert codes[0].equal(codes[1])

@@ -279,11 +279,10 @@ def _refuse_cells(codes: Tensor, model: Model, name: str) -> None:
     """Raise InputError for codes [C, h, w] or [C, t, h, w] of too large a picture; say that one takes a while."""
     from genctl.media.pictures import refuse_large, refuse_many
 
-    factor = getattr(model.family, "factor", None) or getattr(model.family.config, "factor", None) or 1
-    height, width = (factor * cells for cells in codes.shape[-2:]) if codes.dim() in (3, 4) else (0, 0)
+    height, width = (model.family.factor * cells for cells in codes.shape[-2:]) if codes.dim() in (3, 4) else (0, 0)
     refuse_large(width, height, name)
     if codes.dim() == 4:
-        refuse_many(1 + getattr(model.family, "period", 1) * (codes.shape[1] - 1), width, height, name)
+        refuse_many(1 + model.family.period * (codes.shape[1] - 1), width, height, name)
     shared.remark_large(name, width, height)
 
 

@@ -90,8 +90,9 @@ class AR(Coded):
             raise UsageError("model.codes, factor, width and sides are open; say those of the codec")
         if config.condition != "none" and config.architecture.text == "none":
             raise UsageError('the net has text = "none"; say model.condition = "none" instead')
-        config.pixels.check(config.factor or 1, "the codec's factor")
-        if config.sides and config.pixels.high != ((config.factor or 1) * config.sides[-1],) * 2:
+        self.factor = config.factor or 1
+        config.pixels.check(self.factor, "the codec's factor")
+        if config.sides and config.pixels.high != (self.factor * config.sides[-1],) * 2:
             raise UsageError(
                 f"model.pixels is {config.pixels}; grids of up to {config.sides[-1]} cells are another size"
             )
@@ -250,7 +251,7 @@ class AR(Coded):
         if edit.mask is None:
             redrawn = torch.ones(self.order.count, dtype=torch.bool)
         else:
-            redrawn = F.max_pool2d((edit.mask > 0).float()[None], self.config.factor or 1).flatten().bool().cpu()
+            redrawn = F.max_pool2d((edit.mask > 0).float()[None], self.factor).flatten().bool().cpu()
         drawn = torch.cat(self.order.passes(self.order.count, redrawn))
         drawn = drawn[redrawn[drawn]]
         redrawn[drawn[: len(drawn) - max(1, round(edit.strength * len(drawn)))]] = False

@@ -107,6 +107,9 @@ class Family(nn.Module):
     scored: ClassVar[bool] = False  # the best-scoring weights of a run are kept, not the latest (training/score.py)
     config: Any
     pixels: Size  # of the pictures that it is trained on
+    factor: int = 1  # pixels of the side of a code's cell
+    period: int = 1  # frames of a clip that a frame of its code stands for
+    fps: float = 1.0  # frames a second of clips
 
     def __init__(self, config: Any = None) -> None:
         super().__init__()

@@ -97,7 +97,7 @@ class ClipVAE(VAE):
 
     def __init__(self, config: ClipVAEConfig) -> None:
         super().__init__(config)  # type: ignore[arg-type]
-        latent, self.period = config.net.channels_of_code, config.net.shape.period
+        latent, self.period, self.fps = config.net.channels_of_code, config.net.shape.period, config.fps
         if config.loss.decoded and not config.net.shape.apart:
             raise UsageError(
                 "model.loss.decoded wants frames that are decoded alone: net.times and net.pasts of nothing"
@@ -143,6 +143,8 @@ class ClipVAE(VAE):
         return made
 
     def prepare_training(self) -> None:
+        if not self.config.loss.train_encoder:
+            self.encoder.requires_grad_(False)
         for side in {"none": [], "encoder": [self.encoder], "both": [self.encoder, self.decoder]}[self.frozen]:
             for name in of_the_present(side):
                 side.get_parameter(name).requires_grad_(False)
@@ -169,7 +171,8 @@ class ClipVAE(VAE):
         mean, log_variance = self.moments(clips, {})
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)
         kl = torch.where(log_variance > LEAST, kl, 0.0).flatten(1).sum(1).mean()  # not of what is known to be nothing
-        features = mean + (0.5 * log_variance).exp() * draw.normal(*mean.shape[1:])
+        noise = draw.normal(*mean.shape[1:]) if loss.train_encoder else 0.0
+        features = mean + (0.5 * log_variance).exp() * noise
         count = min(loss.decoded or clips.shape[1], clips.shape[1])
         start = int(torch.randint(clips.shape[1] - count + 1, (), generator=draw.step("decoded")))
         clips = clips[:, start : start + count]
@@ -182,13 +185,7 @@ class ClipVAE(VAE):
         figures["psnr"] = psnr(seen.clamp(-1, 1), shown).mean()
         made = absolute + loss.perceptual * perceptual
         total = made + loss.temporal * temporal + loss.kl * kl
-        if progress < loss.adversarial_from:
-            yield "model", total, figures
-            return
-        fooled = -self.critic(seen).float().mean()
-        weight = self._adaptive_weight(made, fooled)
-        yield "model", total + loss.adversarial * weight * fooled, figures | {"adaptive": weight}
-        yield self._critic_step(shown, seen.detach())
+        yield from self.with_critic(total, made, figures, seen, shown, progress)
 
     def moments(self, clips: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """Mean and log-variance [B, t, d, h, w] of clips [B, T, 3, H, W]."""
@@ -232,6 +229,8 @@ class ClipVAE(VAE):
     def finish(self, source: Source) -> None:
         """Measure each channel's mean and deviation over the training clips, of first frames and of later ones."""
         assert isinstance(source, ClipSource)
+        if not self.config.loss.train_encoder:
+            return
         still = source.clips.still()
         moving = (torch.ones_like(still) if still.all() else ~still).nonzero()[:, 0]
         most = min(len(moving), max(1, MEASURED // self.config.frames))

@@ -146,14 +146,21 @@ class Codec(Family):
         perceptual = eyes.distance(eyes.features(out), seen).mean()
         figures = {"l1": absolute, "lpips": perceptual, **figures, "psnr": psnr(out.clamp(-1, 1), pictures).mean()}
         further, more = self.further(features, seen)
-        total, figures = absolute + loss.perceptual * perceptual + own + further, figures | more
-        if progress < loss.adversarial_from:
+        rendered = absolute + loss.perceptual * perceptual
+        yield from self.with_critic(rendered + own + further, rendered, figures | more, out, pictures, progress)
+
+    def with_critic(
+        self, total: Tensor, rendered: Tensor, figures: dict[str, Tensor], made: Tensor, real: Tensor, progress: float
+    ) -> Losses:  # fmt: skip
+        """The phases of a step whose loss is `total`, of which `rendered` is what the critic is weighed against: once
+        it has begun, what it says of the pictures `made` is added, and it learns them from `real` ones."""
+        if progress < self.config.loss.adversarial_from:
             yield "model", total, figures
             return
-        fooled = -self.critic(out).float().mean()
-        weight = self._adaptive_weight(absolute + loss.perceptual * perceptual, fooled)
-        yield "model", total + loss.adversarial * weight * fooled, figures | {"adaptive": weight}
-        yield self._critic_step(pictures, out.detach())
+        fooled = -self.critic(made).float().mean()
+        weight = self._adaptive_weight(rendered, fooled)
+        yield "model", total + self.config.loss.adversarial * weight * fooled, figures | {"adaptive": weight}
+        yield self._critic_step(real, made.detach())
 
     def _adaptive_weight(self, reconstruction: Tensor, adversarial: Tensor) -> Tensor:
         """|grad reconstruction| / |grad adversarial| at the decoder's last learning layer (VQGAN, arXiv:2012.09841)."""

@@ -62,7 +62,8 @@ class GAN(Coded):
         if config.codec and (config.channels is None or config.factor is None):
             raise UsageError("model.channels and model.factor are open; say those of the codec")
         if config.codec:
-            config.pixels.check(config.factor or 1, "the codec's factor")
+            self.factor = config.factor or 1
+            config.pixels.check(self.factor, "the codec's factor")
         self.config, self.pixels = config, config.pixels
         channels, side = config.shape
         try:

@@ -57,6 +57,7 @@ class LDM(Coded, Flow):
         if config.net.text == "none":
             raise UsageError('net.text = "none": an ldm is a text model; use joint or cross')
         config.pixels.check(config.factor * config.net.coarsest, "the codec's factor times the patch")
+        self.factor = config.factor
         self.net = DiT(config.net, config.channels)
         self.shape = self.shape_of(config.pixels)
 
@@ -69,8 +70,7 @@ class LDM(Coded, Flow):
         return codec_hash(config) | {"text": part_hash(config.text, "part")}
 
     def shape_of(self, size: Size) -> tuple[int, ...]:
-        factor = self.config.factor or 1
-        return self.config.channels or 1, size.height // factor, size.width // factor
+        return self.config.channels or 1, size.height // self.factor, size.width // self.factor
 
     def source(self, pictures: Pictures, device: torch.device) -> Source:
         return CodeSource(self, self.codec(), pictures, device)

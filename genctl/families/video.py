@@ -75,29 +75,20 @@ class Video(LDM):
     spaces = ("code",)  # type: ignore[assignment]
     axes = "channels, time, height, width"
     codec_family = "clipvae"
+    frames = 1  # of a clip as trained
     config: VideoConfig
 
     def __init__(self, config: VideoConfig) -> None:
-        if None in (config.frames, config.fps, config.period):
+        if config.frames is None or config.fps is None or config.period is None:
             raise UsageError("model.frames, model.fps and model.period are open; say those of the codec")
         super().__init__(config)
+        self.frames, self.fps, self.period = config.frames, config.fps, config.period
+        self.shape = self.shape_of(config.pixels)
         if (self.frames - 1) % self.period:
             raise UsageError(f"model.frames = {self.frames}: one and a multiple of the codec's {self.period}")
         if self.distilled:  # whose lessons have no given frames
             self.can = self.can - {"image"}  # type: ignore[misc]
         self.net = DiT(config.net, config.channels or 1, axes=3)
-
-    @property
-    def frames(self) -> int:
-        return self.config.frames or 1
-
-    @property
-    def fps(self) -> float:
-        return self.config.fps or 1.0
-
-    @property
-    def period(self) -> int:
-        return self.config.period or 1
 
     @staticmethod
     def settled(config: Any) -> Any:

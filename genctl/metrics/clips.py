@@ -22,7 +22,7 @@ from genctl.families.eyes import lpips
 from genctl.metrics import fvd, readings
 from genctl.metrics.features import EXTRACTOR, extractor, features_of
 from genctl.metrics.samples import Report, against, draw_clips
-from genctl.nets.lpips import psnr
+from genctl.nets.lpips import LPIPS, psnr
 from genctl.options import Options
 
 BLOCK, REACH = 8, 3  # pixels: of a block's side, and how far it may have moved
@@ -71,7 +71,7 @@ def reconstruction(model: Any, clips: Clips, most: int, report: Report = lambda 
     neighbouring ones (colours from 0 to 1); beside the same of frames that are coded one by one."""
     clips = moving_ones(clips)
     rows = torch.linspace(0, len(clips) - 1, min(most, len(clips))).round().long()
-    frames = int(model.config.frames)
+    frames, eyes = int(model.config.frames), lpips()
     sums: dict[str, dict[str, float]] = {"clips": {}, "frame_by_frame": {}}
     for done, row in enumerate(rows):
         report(done, len(rows))
@@ -80,7 +80,7 @@ def reconstruction(model: Any, clips: Clips, most: int, report: Report = lambda 
         whole = model.decode(model.encode(real))[:, :, :frames]
         alone = torch.cat([model.decode(model.encode(real[:, :, [t]])) for t in range(frames)], 2)
         for name, made in (("clips", whole.cpu()), ("frame_by_frame", alone.cpu())):
-            for key, value in _errors(made, real).items():
+            for key, value in _errors(made, real, eyes).items():
                 sums[name][key] = sums[name].get(key, 0.0) + value / len(rows)
     figures = {name: {key: round(value, 4) for key, value in found.items()} for name, found in sums.items()}
     reading = readings.clip_reconstruction(figures["clips"], figures["frame_by_frame"])
@@ -89,11 +89,11 @@ def reconstruction(model: Any, clips: Clips, most: int, report: Report = lambda 
     }  # fmt: skip
 
 
-def _errors(made: Tensor, real: Tensor) -> dict[str, float]:
+def _errors(made: Tensor, real: Tensor, eyes: LPIPS) -> dict[str, float]:
     rounded = ((made + 1) * 127.5).round() / 127.5 - 1
     flat, wanted = (part.transpose(1, 2).flatten(0, 1) for part in (rounded, real))
     return {
-        "psnr": float(psnr(flat, wanted).mean()), "lpips": float(lpips()(flat, wanted).mean()),
+        "psnr": float(psnr(flat, wanted).mean()), "lpips": float(eyes(flat, wanted).mean()),
         "temporal": float((rounded.diff(dim=2) - real.diff(dim=2)).abs().mean()) / 2,
     }  # fmt: skip
 

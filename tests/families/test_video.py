@@ -72,6 +72,21 @@ def test_begun_from_a_picture_codec_it_has_its_codes(tmp_path: Path) -> None:
         clips.inherited("vae", {key: value for key, value in tensors.items() if "layers.0" not in key})
 
 
+def test_the_decoder_alone_is_trained_where_codes_must_stay(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, clips = ClipVAE(dataclasses.replace(CONFIG, loss=ClipLossConfig(train_encoder=False))), data(tmp_path / "a")
+    model.parts["lpips"] = Blind()
+    model.prepare_training()
+    source, code = model.source(clips, torch.device("cpu")), model.encode(clip())
+    rows = torch.arange(4)
+    _, loss, _ = next(iter(model.training_step(source.batch(rows, Draw(1, 4)), Draw(1, 4), 0.0)))
+    loss.backward()
+    assert all(parameter.grad is None for parameter in model.encoder.parameters())
+    assert any(parameter.grad is not None for parameter in model.decoder.parameters())
+    model.finish(source)
+    assert torch.equal(model.encode(clip()), code)
+
+
 FOLDED = dataclasses.replace(NET, times=(False,), pasts=(0, 0), fold=2, further=2)
 
 
