@@ -88,9 +88,6 @@ class Job:
         return values | named | {"seed": self.seed, "model": self.model, "width": size.width, "height": size.height}
 
 
-FIELDS = ("seed", "i", "prompt", "model", "class", "width", "height")  # of templates, beside the options' names
-
-
 def of_all_kinds(named: Callable[[type[Options]], dict[str, Option]]) -> dict[str, Option]:
     """The options of all kinds by what `named` calls them, those that every family shares first; of two that share a
     name the first one."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from genctl import files, hub
 from genctl.errors import GenctlError, InputError
-from genctl.writing import exists, is_file
 
 
 def describe(target: str, remark: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
@@ -21,13 +21,13 @@ def describe(target: str, remark: Callable[[str], None] = lambda line: None) -> 
     path = Path(target)
     if film_at(path):
         return of_film(read_file(path), target)
-    if path.suffix.lower() in ENDINGS or (is_file(path) and looks_like_picture(first_of(path))):
+    if path.suffix.lower() in ENDINGS or (os.path.isfile(path) and looks_like_picture(first_of(path))):
         return of_picture(read_file(path), target, remark)
-    if is_file(path) and path.suffix == ".safetensors":
+    if os.path.isfile(path) and path.suffix == ".safetensors":
         documents = _code_documents(path)
         if documents:
             return documents[0] | ({"documents": len(documents)} if len(documents) > 1 else {})
-    if not hub.path_like(target) and not exists(path) and target in dict(hub.known("part")):
+    if not hub.path_like(target) and not os.path.exists(path) and target in dict(hub.known("part")):
         path = hub.resolve(target, kind="part")
     else:
         path = hub.resolve(target)

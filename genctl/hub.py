@@ -20,7 +20,6 @@ from typing import Any
 from genctl import files
 from genctl.errors import ModelError, UsageError, WorldError, nearest
 from genctl.sizes import Size
-from genctl.writing import exists, is_file, is_folder
 
 HERE = Path(__file__).resolve().parent
 
@@ -50,7 +49,7 @@ def known(kind: str = "model") -> Iterator[tuple[str, Path]]:
             yield name, weights_folder() / row["file"]
     for folder in folders():
         for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
-            if is_file(path) and _kind(path) == kind:
+            if os.path.isfile(path) and _kind(path) == kind:
                 yield path.stem, path
         for path in sorted(folder.glob("*/model.safetensors")) if kind == "model" and folder.is_dir() else []:
             yield path.parent.name, path
@@ -89,13 +88,13 @@ def resolve(name: str, kind: str = "model") -> Path:
         if name.startswith("hf://"):
             return _download(name)
         path = Path(os.path.expanduser(name))
-        if is_file(path):
+        if os.path.isfile(path):
             return path
-        if is_file(path / "model.safetensors"):
+        if os.path.isfile(path / "model.safetensors"):
             return path / "model.safetensors"
-        if is_file(path / "run.json"):
+        if os.path.isfile(path / "run.json"):
             raise ModelError(f"{name}: a run that has not written a model yet; wait for its first save")
-        if exists(path) and not is_folder(path):
+        if os.path.exists(path) and not os.path.isdir(path):
             raise ModelError(f"{name}: a device, pipe or socket; a model is a regular file")
     found = next((path for other, path in known(kind) if other == name), None)  # headers are read as far as it takes
     if found is not None:

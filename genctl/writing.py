@@ -109,30 +109,6 @@ def _runs(process: int) -> bool:
     return True
 
 
-def exists(path: Path) -> bool:
-    """Whether there is a file or folder; False for what can be no path."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is a regular file; False for what can be no path."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def is_folder(path: Path) -> bool:
-    """Whether there is a folder; False for what can be no path."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

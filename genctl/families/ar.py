@@ -23,7 +23,7 @@ from genctl.draws import Draw, picture_noise
 from genctl.errors import UsageError
 from genctl.families.base import Drawn, Edit, Losses, Request, Source
 from genctl.families.coded import Coded, codec_config, codec_hash
-from genctl.families.conditions.conditional import Conditional, Conditions, classes_of
+from genctl.families.conditions.conditional import Conditional, Conditions, conditioned, conditions_of
 from genctl.families.flow.sample import seamless
 from genctl.families.sources import CodeSource
 from genctl.families.tokens import sample
@@ -57,11 +57,7 @@ class ARConfig(Sized):
     @property
     def net(self) -> GPTConfig:
         """The network's configuration, with the shape of its conditions."""
-        if self.condition == "none":
-            return replace(self.architecture, text="none")
-        if self.condition == "class":
-            return replace(self.architecture, text_width=max(1, len(self.classes)), text_slots=1)
-        return self.architecture
+        return conditioned(self.architecture, self.condition, self.classes)
 
     @property
     def grids(self) -> list[tuple[int, int]]:
@@ -102,9 +98,8 @@ class AR(Coded):
         self.net = GPT(config.net, config.codes or 0, self.order.places(), features or 0)
         self.packed: dict[torch.dtype, Packed] = {}
         self.alike: dict[tuple[Any, ...], bool] = {}
-        self.can = self.can - {"text", "class"} | {config.condition} - {"none"}  # type: ignore[misc]
         cannot = set() if self.order.redraws else {"image", "mask"}
-        self.can = self.can - cannot - ({"mask"} if config.sides else set())  # type: ignore[misc]
+        self.can = self.can - cannot - ({"mask"} if config.sides else set())
 
     @staticmethod
     def settled(config: ARConfig) -> ARConfig:
@@ -114,10 +109,6 @@ class AR(Coded):
             "sides": codec.quantiser.sides,
         }  # fmt: skip
         return replace(config, **{key: value for key, value in found.items() if getattr(config, key) is None})
-
-    @staticmethod
-    def fitted(config: ARConfig, pictures: Pictures) -> ARConfig:
-        return replace(config, classes=classes_of(config, pictures)) if config.condition == "class" else config
 
     @staticmethod
     def part_hashes(config: ARConfig) -> dict[str, str]:
@@ -160,8 +151,7 @@ class AR(Coded):
 
     def answer(self, lesson: Lesson, batch: dict[str, Tensor], smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """Nats a token of each row [B], and the share of tokens whose likeliest value is right."""
-        conditions = [batch[name] for name in ("states", "present", "pooled") if name in batch]
-        logits = self.net(*lesson.elements, *conditions).float()
+        logits = self.net(*lesson.elements, *conditions_of(batch)).float()
         nats = F.cross_entropy(logits.transpose(1, 2), lesson.wanted, reduction="none", label_smoothing=smoothing)
         right = (logits.argmax(-1) == lesson.wanted).float()
         return (nats * lesson.weight).sum(1), (right * lesson.weight).sum(1).mean().detach()
@@ -187,19 +177,6 @@ class AR(Coded):
             total -= likelihood(self.net(*elements, *conditions)[:, part], tokens[:, part])
             known[part] = True
         return total
-
-    def preview(self, source: Source) -> Tensor:
-        asked: list[Any] = [*self._asked(source)]
-        request = Request(seeds=list(range(len(asked))), conditions=asked, packed=False)
-        with torch.autocast(self.device.type, enabled=False):
-            return torch.cat([part.pictures for part in self.sample(request) if part.final])
-
-    def previewed(self, source: Source) -> list[dict[str, Any]]:
-        key = "class" if "class" in self.can else "prompt"
-        return [{key: text, "seed": seed, "label": text} for seed, text in enumerate(self._asked(source))]
-
-    def _asked(self, source: Source) -> list[str]:
-        return [str(text) for text in getattr(source, "preview_prompts", [""] * 16)]
 
     # sampling --------------------------------------------------------------------------------------------------------
     @torch.inference_mode()

@@ -99,8 +99,8 @@ class Family(nn.Module):
     name: ClassVar[str]
     Config: ClassVar[type]
     Options: ClassVar[type[Options]] = Options  # what pictures can be asked for; registry.py names the same
-    can: ClassVar[frozenset[str]]  # of: sample, encode, decode, interpolate, text, class, image, mask
-    spaces: ClassVar[tuple[str, ...]] = ("code",)  # of registry.SPACES: "code" (encode), "noise" (invert)
+    can: frozenset[str]  # of: sample, encode, decode, interpolate, text, class, image, mask
+    spaces: tuple[str, ...] = ("code",)  # of registry.SPACES: "code" (encode), "noise" (invert)
     axes: ClassVar[str] = "channels, height, width"  # what the numbers of a code are arranged by
     straight: ClassVar[bool] = False  # whether a walk between codes is on the straight line, not on the arc
     training_only: ClassVar[tuple[str, ...]] = ()  # prefixes of tensors that the model file leaves out

@@ -13,7 +13,6 @@ run. Real pictures under another's condition count as fakes too (arXiv:1605.0539
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,9 +25,9 @@ from genctl.families.adversarial import step
 from genctl.families.adversarial.generator import Generator
 from genctl.families.adversarial.project import project
 from genctl.families.adversarial.settings import GANConfig, GANOptions, between
-from genctl.families.base import Blend, Drawn, Losses, Request, Source
+from genctl.families.base import Drawn, Losses, Request, Source
 from genctl.families.coded import Coded, codec_hash, with_codec
-from genctl.families.conditions.conditional import Conditional, Row, classes_of
+from genctl.families.conditions.conditional import Conditional, Row
 from genctl.families.eyes import lpips
 from genctl.families.sources import CodeSource, PixelSource
 from genctl.media.pictures import refuse_infinite
@@ -71,19 +70,12 @@ class GAN(Coded):
         except ValueError as error:
             raise UsageError(f"model.pixels: {error}") from None
         self.trained_sign = 0.0  # of the critic on training pictures, at the latest save
-        self.can = self.can - {"text", "class"} | {config.condition} - {"none"}  # type: ignore[misc]
         if not self.net.styled:
-            self.can, self.spaces = self.can - {"encode", "decode"}, ()  # type: ignore[misc]
+            self.can, self.spaces = self.can - {"encode", "decode"}, ()
 
     @staticmethod
     def settled(config: GANConfig) -> GANConfig:
         return with_codec(config) if config.codec else config
-
-    @staticmethod
-    def fitted(config: GANConfig, pictures: Pictures) -> GANConfig:
-        if config.condition != "class":
-            return config
-        return replace(config, classes=classes_of(config, pictures))
 
     @staticmethod
     def part_hashes(config: GANConfig) -> dict[str, str]:
@@ -179,19 +171,6 @@ class GAN(Coded):
 
     def noise_shape(self, size: Any = None) -> tuple[int, ...]:
         return (sum(self.sizes()),)
-
-    def preview(self, source: Source) -> Tensor:
-        asked: list[str | Blend] = [*self._asked(source)]
-        request = Request(seeds=list(range(len(asked))), conditions=asked)
-        with torch.autocast(self.device.type, enabled=False):
-            return torch.cat([part.pictures for part in self.sample(request)])
-
-    def previewed(self, source: Source) -> list[dict[str, Any]]:
-        key = "class" if "class" in self.can else "prompt"
-        return [{key: text, "seed": seed, "label": text} for seed, text in enumerate(self._asked(source))]
-
-    def _asked(self, source: Source) -> list[str]:
-        return [str(text) for text in getattr(source, "preview_prompts", [""] * 16)]
 
     def _class_row(self, name: str) -> Row:
         states, present, pooled = super()._class_row(name)

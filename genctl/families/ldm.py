@@ -47,7 +47,7 @@ class LDM(Coded, Flow):
     name = "ldm"
     Config = LDMConfig
     can = frozenset({"sample", "encode", "decode", "interpolate", "text", "image", "mask"})
-    spaces = ("code", "noise")
+    spaces: tuple[str, ...] = ("code", "noise")
     config: LDMConfig
 
     def __init__(self, config: LDMConfig) -> None:

@@ -15,7 +15,7 @@ import torch
 from genctl.data.pictures import Pictures
 from genctl.errors import UsageError
 from genctl.families.base import Source
-from genctl.families.conditions.conditional import classes_of
+from genctl.families.conditions.conditional import conditioned
 from genctl.families.flow.pixel import PixelFlow
 from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
 from genctl.families.sources import PixelSource
@@ -40,11 +40,7 @@ class RFConfig(Sized):
     def net(self) -> UNetConfig | DiTConfig:
         """The chosen network's configuration, with the shape of its conditions."""
         chosen: UNetConfig | DiTConfig = self.unet if self.architecture == "unet" else self.dit
-        if self.condition == "none":
-            return replace(chosen, text="none")
-        if self.condition == "class":
-            return replace(chosen, text_width=max(1, len(self.classes)), text_slots=1)
-        return chosen
+        return conditioned(chosen, self.condition, self.classes)
 
 
 class RF(PixelFlow):
@@ -64,17 +60,10 @@ class RF(PixelFlow):
         config.pixels.check(step, "the patch times the net's own factor")
         self.net = DiT(net, 3) if isinstance(net, DiTConfig) else UNet(net)
         self.shape = self.shape_of(config.pixels)
-        self.can = self.can - {"text", "class"} | {config.condition} - {"none"}  # type: ignore[misc]
 
     @staticmethod
     def with_net(config: RFConfig, **changes: Any) -> RFConfig:
         return replace(config, **{config.architecture: replace(getattr(config, config.architecture), **changes)})
-
-    @staticmethod
-    def fitted(config: RFConfig, pictures: Pictures) -> RFConfig:
-        if config.condition != "class":
-            return config
-        return replace(config, classes=classes_of(config, pictures))
 
     def source(self, pictures: Pictures, device: torch.device) -> Source:
         return PixelSource(self, pictures, device)

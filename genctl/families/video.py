@@ -72,7 +72,7 @@ class Video(LDM):
     Config = VideoConfig
     Options = VideoOptions
     can = frozenset({"sample", "encode", "decode", "text", "image"})
-    spaces = ("code",)  # type: ignore[assignment]
+    spaces = ("code",)
     axes = "channels, time, height, width"
     codec_family = "clipvae"
     frames = 1  # of a clip as trained
@@ -87,7 +87,7 @@ class Video(LDM):
         if (self.frames - 1) % self.period:
             raise UsageError(f"model.frames = {self.frames}: one and a multiple of the codec's {self.period}")
         if self.distilled:  # whose lessons have no given frames
-            self.can = self.can - {"image"}  # type: ignore[misc]
+            self.can = self.can - {"image"}
         self.net = DiT(config.net, config.channels or 1, axes=3)
 
     @staticmethod

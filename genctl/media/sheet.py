@@ -154,7 +154,7 @@ def width_of(text: str, cell: tuple[int, int]) -> int:
 
 
 def lines_of(text: str, cell: tuple[int, int], most: int) -> list[str]:
-    """The text in at most two lines of `most` pixels, broken at spaces where it can be, its end cut where it must."""
+    """The text in at most LINES lines of `most` pixels, broken at spaces where it can be, its end cut where it must."""
     lines: list[str] = []
     rest = " ".join(written(text[:LONGEST]).split())
     while rest and len(lines) < LINES:

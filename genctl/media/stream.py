@@ -23,7 +23,6 @@ from genctl.media.folder import picture_files
 from genctl.media.formats import ENDINGS
 from genctl.media.pictures import GIVE
 from genctl.media.png import PNG_END, PNG_START, png_chunks, read_exactly
-from genctl.writing import is_file, is_folder
 
 MOST_DOCUMENT = 1 << 28  # bytes of one code document (256 MiB); what claims more is no code of a picture
 MOST_FILE = 1 << 29  # bytes of one picture file; nobody's photograph, but a film with a wrong name
@@ -67,7 +66,7 @@ def pictures_from(sources: list[str]) -> Iterator[tuple[str, bytes]]:
     for source in sources:
         if source == "-":
             yield from _stdin_pictures()
-        elif is_folder(Path(source)):
+        elif os.path.isdir(Path(source)):
             for file in _inside(Path(source)):
                 yield str(file), read_file(file)
         else:
@@ -95,10 +94,10 @@ def each(source: str, endings: tuple[str, ...] = ENDINGS) -> Iterator[Source]:
     if source == "-":
         for name, data in _stdin_pictures():
             yield Source(name, partial(bytes, data), Path("codes.png"))
-    elif is_folder(path):
+    elif os.path.isdir(path):
         for file in _inside(path, endings):
             yield Source(str(file), partial(read_file, file), file.relative_to(path))
-    elif not is_file(path):  # a pipe, which can be read once; or nothing, which is said
+    elif not os.path.isfile(path):  # a pipe, which can be read once; or nothing, which is said
         for name, data in _file_pictures(source):
             yield Source(name, partial(bytes, data), Path(path.name))
     else:

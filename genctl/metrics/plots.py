@@ -26,7 +26,7 @@ def density_of(times: Tensor, bins: int = 60) -> tuple[Tensor, Tensor]:
 
 def schedule(path: Path, diffusion: Any, times: Tensor, title: str) -> bytes:
     """a(t), b(t) and log-SNR of a path, where training looks and where sampling steps: `diffusion` has density,
-    density_mean, density_std and shift (families/flow.py), `times` is a falling grid."""
+    density_mean, density_std and shift (families/flow/settings.py), `times` is a falling grid."""
     t = torch.linspace(0, 1, 401, dtype=torch.float64)
     uniform = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
     named = (diffusion.density, uniform, diffusion.density_mean, diffusion.density_std, diffusion.shift, path)

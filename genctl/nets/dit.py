@@ -23,7 +23,6 @@ depends only on text or on t is computed once for all steps and the weights are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -38,7 +37,6 @@ from genctl.nets.rotary import rotary, rotate
 
 COARSE = 2  # how many patches wide a coarse one is
 Scalar = Literal["guidance", "end"]
-Step = Callable[[Tensor, int, bool], Tensor]
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ def each_frame(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return made.view(*x.shape[:2], *made.shape[1:])
 
 
-def with_past(x: Tensor, layer: nn.Module, memory: Memory, count: int = KERNEL - 1) -> Tensor:
-    """x with the `count` frames before it, zeros before the first; the last ones are kept for the next part."""
+def with_past(x: Tensor, layer: nn.Module, memory: Memory) -> Tensor:
+    """x with the frames before it that a kernel sees, zeros before the first; the last ones are kept for the next
+    part."""
     before = memory.get(layer)
-    long = torch.cat([x.new_zeros(len(x), count, *x.shape[2:]) if before is None else before, x], 1)
-    memory[layer] = long[:, -count:]
+    long = torch.cat([x.new_zeros(len(x), KERNEL - 1, *x.shape[2:]) if before is None else before, x], 1)
+    memory[layer] = long[:, 1 - KERNEL :]
     return long

@@ -121,7 +121,7 @@ class Cached:
 
 
 def norm(x: Tensor) -> Tensor:
-    """nets/dit.py's, in fp32 on a CPU by hand: for a few rows F.rms_norm takes longer than the product that follows."""
+    """nets/heads.py's, in fp32 on a CPU by hand: of a few rows F.rms_norm takes longer than the product after it."""
     if x.dtype != torch.float32 or x.device.type != "cpu":
         return dit.norm(x)
     return x * torch.add(EPS, x.square().sum(-1, keepdim=True), alpha=1 / x.shape[-1]).rsqrt_()

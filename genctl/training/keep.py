@@ -4,7 +4,8 @@ infinite values is written; what was kept before then stays."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -42,10 +43,10 @@ class Keeper:
     def save(self, state: State, document: dict[str, Any], report: Report) -> None:
         """State, model file, held-out figures and a sheet. Raises DivergedError, with nothing changed, where numbers
         are not finite."""
-        with _Averaged(self):
+        with _averaged(self):
             self._stored()
         self.run.save_state(state.step, state.tensors, state.minutes, state.prepared)
-        with _Averaged(self):
+        with _averaged(self):
             with torch.no_grad(), self.autocast:
                 self.model.finish(self.source)
                 figures = self.validate()
@@ -91,13 +92,13 @@ class Keeper:
 
     def early(self, state: State, document: dict[str, Any]) -> None:
         """The averaged weights so far, once, as a weaker model to guide by."""
-        with _Averaged(self):
+        with _averaged(self):
             training = document.get("training", {}) | self.spent(state)
             self._write(self.run.early, document | {"training": training})
 
     def sheet(self, step: int) -> None:
         """A sheet of what the model makes by now."""
-        with _Averaged(self):
+        with _averaged(self):
             self._sheet(step)
 
     def _sheet(self, step: int) -> None:
@@ -144,18 +145,15 @@ class Keeper:
         return {key: round(value, 5) for key, value in sums.items() if math.isfinite(value)}
 
 
-class _Averaged:
+@contextmanager
+def _averaged(keeper: Keeper) -> Iterator[None]:
     """Within it the model has its averaged weights, and is ready to be used."""
-
-    def __init__(self, keeper: Keeper) -> None:
-        self.average, self.model = keeper.average, keeper.model
-
-    def __enter__(self) -> None:
-        self.average.swap()
-        self.model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self.average.swap()
+    keeper.average.swap()
+    keeper.model.eval()
+    try:
+        yield
+    finally:
+        keeper.average.swap()
 
 
 def last_good(run: Run) -> str:

@@ -54,7 +54,7 @@ def rate(config: TrainConfig, step: int, progress: float) -> float:
 
 
 def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Fused AdamW, after Muon for the blocks' matrices (`nets.hidden`) where the config says so. Only the matrices of
+    """Fused AdamW, after Muon for the blocks' matrices (nets/heads.py) where the config says so. Only the matrices of
     linear layers and kernels are decayed, not biases, scales, tables and slots."""
     layers = [layer for layer in module.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     trained = [p for p in module.parameters() if p.requires_grad]

@@ -7,8 +7,9 @@ and a row without any condition has no slot present: the network puts learned ve
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,14 @@ from torch import Tensor, nn
 from genctl import files, hub
 from genctl.data.pictures import Pictures
 from genctl.errors import InputError, ModelError, UsageError, nearest
-from genctl.families.base import Blend, Family, Request
+from genctl.families.base import Blend, Family, Request, Source
 from genctl.families.conditions import words
 from genctl.nets.text import TextEncoder, Tokenizer, load_text_encoder
 
 MOST_STRANGE = 3  # unknown words of which a remark speaks
 Conditions = tuple[Tensor, ...]  # states, present, pooled; or nothing
+NAMES = ("states", "present", "pooled")  # in a batch
+N = TypeVar("N")
 Row = tuple[Tensor, Tensor, Tensor]  # of one picture: states [L, T], present [L], pooled [T]
 
 
@@ -34,10 +37,18 @@ class Conditional(Family):
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
         self.used: dict[str, dict[str, str]] = {}  # the parts that were loaded: name and sha256
+        if config is not None:
+            self.can = self.can - {"text", "class"} | ({condition_of(config)} - {"none"})
 
     @property
     def condition(self) -> str:
         return condition_of(self.config)
+
+    @staticmethod
+    def fitted(config: Any, pictures: Pictures) -> Any:
+        if condition_of(config) != "class":
+            return config
+        return replace(config, classes=classes_of(config, pictures))
 
     def facts(self) -> dict[str, Any]:
         return {"parts": self.used} if self.used else {}
@@ -84,10 +95,8 @@ class Conditional(Family):
         if self.condition == "none":
             return ()
         encode = self._text_row if self.condition == "text" else self._class_row
-        known: dict[str, Row] = {}
-        rows = [
-            _between(_once(known, encode, a), _once(known, encode, b), share) for a, b, share in map(ends_of, asked)
-        ]
+        once = cache(encode)
+        rows = [_between(once(a), once(b), share) for a, b, share in map(ends_of, asked)]
         return tuple(torch.stack(part).to(self.device) for part in zip(*rows, strict=True))
 
     def _text_row(self, text: str) -> Row:
@@ -108,6 +117,25 @@ class Conditional(Family):
         hot = torch.tensor([float(name == known) for known in classes])
         return hot[None], torch.tensor([bool(name)]), hot
 
+    # in training -----------------------------------------------------------------------------------------------------
+    def preview(self, source: Source) -> Tensor:
+        """Sixteen pictures, or one of each prompt that the source has for it."""
+        return self.drawn_for(self._asked(source))
+
+    def drawn_for(self, asked: list[str]) -> Tensor:
+        """A picture of each condition, by weights that training still changes; seeds from 0 on."""
+        request = Request(seeds=list(range(len(asked))), conditions=[*asked], packed=False)
+        with torch.autocast(self.device.type, enabled=False):
+            return torch.cat([part.pictures for part in self.sample(request) if part.final])
+
+    def previewed(self, source: Source) -> list[dict[str, Any]]:
+        key = "class" if "class" in self.can else "prompt"
+        return [{key: text, "seed": seed, "label": text} for seed, text in enumerate(self._asked(source))]
+
+    def _asked(self, source: Source) -> list[str]:
+        return [str(text) for text in getattr(source, "preview_prompts", [""] * 16)]
+
+    # what is said ----------------------------------------------------------------------------------------------------
     def remarks(self, request: Request) -> list[str]:
         if self.condition != "text":
             return []
@@ -133,15 +161,22 @@ def condition_of(config: Any) -> str:
     return getattr(config, "condition", "text")
 
 
+def conditioned(net: N, condition: str, classes: tuple[str, ...]) -> N:
+    """A network's configuration, with the shape of its conditions."""
+    made: Any = net
+    if condition == "none":
+        return replace(made, text="none")
+    return replace(made, text_width=max(1, len(classes)), text_slots=1) if condition == "class" else net
+
+
+def conditions_of(batch: dict[str, Tensor]) -> Conditions:
+    """Of a training batch."""
+    return tuple(batch[name] for name in NAMES if name in batch)
+
+
 def ends_of(asked: str | Blend) -> tuple[str, str, float]:
     """What a condition lies between, and where."""
     return (asked, asked, 0.0) if isinstance(asked, str) else (asked.start, asked.end, asked.share)
-
-
-def _once(known: dict[str, Row], encode: Callable[[str], Row], text: str) -> Row:
-    if text not in known:
-        known[text] = encode(text)
-    return known[text]
 
 
 def _between(a: Row, b: Row, share: float) -> Row:

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from genctl.diffusion.path import like
 from genctl.draws import Draw
 from genctl.families.base import Losses
+from genctl.families.conditions.conditional import conditions_of
 from genctl.families.distill.lesson import Lesson
 from genctl.families.distill.settings import DistillConfig
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.model import GUIDANCE_UNIT, FlowModel
-from genctl.families.flow.objective import Batch, conditions_of, mean_square, times
+from genctl.families.flow.objective import Batch, mean_square, times
 
 
 class DMD(Lesson):

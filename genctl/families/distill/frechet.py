@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from genctl.draws import Draw
 from genctl.families.base import Losses
+from genctl.families.conditions.conditional import conditions_of
 from genctl.families.distill.lesson import Lesson
 from genctl.families.distill.settings import DistillConfig
 from genctl.families.eyes import lpips
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.model import FlowModel
-from genctl.families.flow.objective import Batch, conditions_of
+from genctl.families.flow.objective import Batch
 from genctl.nets.lpips import CHANNELS, LPIPS
 
 LAYERS = (2, 3, 4)  # of AlexNet's five

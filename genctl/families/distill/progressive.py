@@ -20,11 +20,12 @@ from genctl.diffusion.path import like
 from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Losses
+from genctl.families.conditions.conditional import conditions_of
 from genctl.families.distill.lesson import Lesson, guess_between, remix
 from genctl.families.distill.settings import DistillConfig
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.model import FlowModel
-from genctl.families.flow.objective import Batch, conditions_of, mean_square
+from genctl.families.flow.objective import Batch, mean_square
 
 RECENT = 10  # one part in so many of a stage is what its average remembers
 KEPT = 0.25  # share of rows on the grids of the two stages before

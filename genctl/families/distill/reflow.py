@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from genctl.draws import Draw
 from genctl.families.base import Losses
+from genctl.families.conditions.conditional import conditions_of
 from genctl.families.distill.lesson import Lesson
 from genctl.families.flow.model import FlowModel
-from genctl.families.flow.objective import Batch, conditions_of, times
+from genctl.families.flow.objective import Batch, times
 
 
 class Reflow(Lesson):

@@ -19,13 +19,13 @@ from genctl.data.pictures import onto
 from genctl.draws import Draw, address, generator, picture_noise
 from genctl.families.base import Request
 from genctl.families.conditions.captions import text_table
+from genctl.families.conditions.conditional import NAMES
 from genctl.families.distill.settings import DistillConfig
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.options import FlowOptions
 
 CHUNKS = {"cpu": 8}  # pictures that the teacher draws at once, at one guidance scale, and that are cached together
 CHUNK = 32  # the same on other devices
-NAMES = ("states", "present", "pooled")
 Drawing = Callable[[int, int, float], None]  # done, of how many, seconds that it may still take
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from genctl.draws import Draw
-from genctl.families.base import Blend, Drawn, Losses, Request, Source
+from genctl.families.base import Drawn, Losses, Request, Source
 from genctl.families.flow import inversion, sample
 from genctl.families.flow.meanflow import MeanFlow
 from genctl.families.flow.model import FlowModel
@@ -74,22 +74,16 @@ class Flow(FlowModel):
         return self.objective.validation_loss(self, batch, draw)
 
     def preview(self, source: Source) -> Tensor:
-        """Sixteen pictures, or one of each prompt that the source has for it; of a student eight, above its teacher's
-        from the same noise."""
-        models = [self, *self._beside()]
-        asked: list[str | Blend] = [*self._asked(source)]
-        request = Request(seeds=list(range(len(asked))), conditions=asked, packed=False)
-        with torch.autocast(self.device.type, enabled=False):
-            return torch.cat([part.pictures for model in models for part in model.sample(request) if part.final])
+        """Of a student eight pictures, above its teacher's from the same noise."""
+        return torch.cat([model.drawn_for(self._asked(source)) for model in (self, *self._beside())])
 
     def previewed(self, source: Source) -> list[dict[str, Any]]:
-        key = "class" if "class" in self.can else "prompt"
-        rows = [{key: text, "seed": seed, "label": text} for seed, text in enumerate(self._asked(source))]
+        rows = super().previewed(source)
         beside = [row | {"label": f"teacher: {row['label']}"} for row in rows for _ in self._beside()]
         return rows + beside
 
     def _asked(self, source: Source) -> list[str]:
-        asked = [str(text) for text in getattr(source, "preview_prompts", [""] * 16)]
+        asked = super()._asked(source)
         return asked[::2] if self._beside() and len(asked) > 8 else asked
 
     def _beside(self) -> list[Flow]:

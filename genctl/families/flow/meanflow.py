@@ -20,8 +20,9 @@ from genctl.diffusion.path import like
 from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Losses
+from genctl.families.conditions.conditional import conditions_of
 from genctl.families.flow.model import FlowModel, stacked
-from genctl.families.flow.objective import Batch, Objective, conditions_of, mean_square, times
+from genctl.families.flow.objective import Batch, Objective, mean_square, times
 
 SCALARS = ("guidance", "end")
 TARGETS = ("x", "velocity", "v", "F")  # predictions from which the data can be read at t = 1

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from genctl.diffusion.time import training_times
 from genctl.draws import Draw
 from genctl.families.base import Losses
+from genctl.families.conditions.conditional import conditions_of
 from genctl.families.flow.model import FlowModel
 
 Batch = dict[str, Tensor]
@@ -72,10 +73,6 @@ def times(flow: FlowModel, draw: Draw) -> Tensor:
     config = flow.config.diffusion
     density = (config.density, draw.strata(), config.density_mean, config.density_std)
     return training_times(*density, config.shift, flow.path)
-
-
-def conditions_of(batch: Batch) -> tuple[Tensor, ...]:
-    return (batch["states"], batch["present"], batch["pooled"]) if "present" in batch else ()
 
 
 def mean_square(error: Tensor) -> Tensor:

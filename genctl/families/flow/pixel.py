@@ -19,7 +19,7 @@ class PixelFlow(Flow):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         if self.distilled:  # and knows no way back to noise
-            self.can = self.can - {"encode", "decode"}  # type: ignore[misc]
+            self.can = self.can - {"encode", "decode"}
 
     def shape_of(self, size: Size) -> tuple[int, ...]:
         return 3, *size.high
