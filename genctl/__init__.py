@@ -18,13 +18,13 @@ __all__ = ["Codes", "Model", "Picture", "Pictures", "distill", "errors", "info",
 
 PLACES = {  # where the names are that come with torch
     "Codes": "genctl.model", "Model": "genctl.model", "Picture": "genctl.model", "Pictures": "genctl.model",
-    "train": "genctl.training.start", "distill": "genctl.training.distill",
+    "train": "genctl.training.train", "distill": "genctl.training.distill",
 }  # fmt: skip
 
 if TYPE_CHECKING:
     from genctl.model import Codes, Model, Picture, Pictures
     from genctl.training.distill import distill
-    from genctl.training.start import train
+    from genctl.training.train import train
 
 
 def load(name: Any = "ldm", device: str = "auto", trust: bool = False) -> Model:

@@ -14,11 +14,11 @@ from helpers import flow_request
 from torch import Tensor, nn
 
 from genctl.diffusion.oracle import Mixture
-from genctl.draws import Draw
 from genctl.families.distill.settings import DistillConfig
 from genctl.families.distill.student import METHODS, student_of
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
+from genctl.rng import Draw
 from genctl.sizes import Size
 
 IN_A_PLANE = [method for method in METHODS if method != "frechet"]  # which looks at pictures

@@ -11,7 +11,7 @@ FLOORS = [  # from the top; a file may import from its own floor and from those 
     {"data", "media"},
     {"nets"},
     {"diffusion"},
-    {"options", "sizes", "config", "files", "hub", "draws", "seeds", "errors", "devices", "describe", "text", "writing",
+    {"options", "sizes", "config", "files", "hub", "rng", "seeds", "errors", "devices", "describe", "text", "writing",
      "__init__", ""},
 ]  # fmt: skip
 # without torch at their top

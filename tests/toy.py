@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from genctl.data.pictures import Pictures
-from genctl.draws import Draw, picture_noise
 from genctl.families.base import Drawn, Losses, Request, Source
 from genctl.families.conditions.conditional import Conditional, classes_of
 from genctl.families.sources import PixelSource
 from genctl.options import Options, option
+from genctl.rng import Draw, picture_noise
 from genctl.sizes import Size, Sized
 
 

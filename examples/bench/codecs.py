@@ -3,7 +3,7 @@
     python examples/bench/codecs.py data/emoji runs/fsq runs/vq vae:3 vae --pixels 64
 
 MODEL, or MODEL:LEVELS for a continuous codec whose numbers are rounded to so many levels, evenly spaced as suits a
-normal distribution (Max, 1960), which is what its bits are counted of. Figures are means over `--most` held-out
+normal distribution (Max, 1960), which is what its bits are counted of. Figures are means over `--limit` held-out
 pictures; the Frechet distance is that of the pictures to themselves as they come back. Use and perplexity: of the codes
 of as many training pictures, all of them and not a batch.
 """
@@ -73,12 +73,12 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("models", nargs="+", help="MODEL or MODEL:LEVELS")
     parser.add_argument("--pixels", type=int, default=64)
-    parser.add_argument("--most", type=int, default=256)
+    parser.add_argument("--limit", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     pictures = load(given.data, Size(given.pixels, given.pixels), DataConfig())
-    held, trained = shuffled(pictures.split(True), given.most), shuffled(pictures.split(False), 4 * given.most)
+    held, trained = shuffled(pictures.split(True), given.limit), shuffled(pictures.split(False), 4 * given.limit)
     print("| codec | bits a picture | PSNR, dB | LPIPS | Frechet | codes used, % | perplexity |\n" + "| --- " * 7 + "|")
     for name in given.models:
         path, _, levels = name.partition(":")

@@ -1,9 +1,9 @@
 """Models of all families side by side: retrieval, distances and seconds a picture; and one prompt by each, as a sheet.
 
-    python examples/bench/families.py data/emoji gan rf:4 ldm-fast:1 ldm:4 ldm:20 --most 120
-    python examples/bench/families.py data/emoji gan rf:20 ldm-fast:1 ldm:20 --most 0 --sheet docs/families.png
+    python examples/bench/families.py data/emoji gan rf:4 ldm-fast:1 ldm:4 ldm:20 --limit 120
+    python examples/bench/families.py data/emoji gan rf:20 ldm-fast:1 ldm:20 --limit 0 --sheet docs/families.png
 
-MODEL or MODEL:STEPS, otherwise by its own defaults. Retrieval: of `--most` held-out (concept, style) pairs, does the
+MODEL or MODEL:STEPS, otherwise by its own defaults. Retrieval: of `--limit` held-out (concept, style) pairs, does the
 drawn picture's nearest neighbour among real ones, or one of five, show what was asked for. Distances to all training
 pictures of as many drawn like these (as `genctl eval`). Seconds: of one picture by `sample`, codec included, the median
 of five, models in turns.
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("models", nargs="+", help="MODEL or MODEL:STEPS")
-    parser.add_argument("--most", type=int, default=120, help="pairs; 0: no figures but seconds")
+    parser.add_argument("--limit", type=int, default=120, help="pairs; 0: no figures but seconds")
     parser.add_argument("--prompt", default="cat face")
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--threads", type=int, default=2)
@@ -72,7 +72,7 @@ def main() -> None:
         flush=True,
     )
     for name, (model, options) in rows.items():
-        said = figures(model, options, given.data, given.most) if given.most else "| | |"
+        said = figures(model, options, given.data, given.limit) if given.limit else "| | |"
         print(f"| {name} {said} {median(taken[name]):.3f} |", flush=True)
     if given.sheet:
         pictures = [

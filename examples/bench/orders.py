@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--most", type=int, default=64, help="held-out pictures whose bits are counted")
+    parser.add_argument("--limit", type=int, default=64, help="held-out pictures whose bits are counted")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -53,7 +53,7 @@ def main() -> None:
     print("| --- " * 10 + "|", flush=True)
     for name, model in models.items():
         assert isinstance(model, AR)
-        found, quality = bits(model, pictures, given.most), score(model)
+        found, quality = bits(model, pictures, given.limit), score(model)
         passes = len(model.order.passes(model.config.sampling.passes, torch.ones(model.order.count, dtype=torch.bool)))
         figures = [found["tokens"], found["bits_a_token"], found["bits_a_pixel"], found["psnr"], *quality.values()]
         row = [name, model.config.order, *figures, passes, f"{median(taken[name]):.3f}"]

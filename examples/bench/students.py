@@ -1,9 +1,9 @@
 """A student beside its teacher: concept retrieval, distances and time by steps, and retrieval by guidance scale.
 
-python examples/bench/students.py data/emoji --teacher ldm --students ldm-fast --most 120 [--curve]
+python examples/bench/students.py data/emoji --teacher ldm --students ldm-fast --limit 120 [--curve]
 
-As many held-out as trained (concept, style) pairs are drawn, `--most` of each; retrieval is over both, distances are to
-all training pictures. Seconds are of one picture's denoising, without the text encoder's part and the codec's: the
+As many held-out as trained (concept, style) pairs are drawn, `--limit` of each; retrieval is over both, distances are
+to all training pictures. Seconds are of one picture's denoising, without the text encoder's part and the codec's: the
 median of ten rounds in turns, after two to warm up.
 """
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--students", nargs="*", default=["ldm-fast"])
     parser.add_argument("--teacher", default="ldm")
     parser.add_argument("--teacher-steps", type=int, nargs="*", default=[1, 2, 4, 8, 32])
-    parser.add_argument("--most", type=int, default=120)
+    parser.add_argument("--limit", type=int, default=120)
     parser.add_argument("--curve", action="store_true", help="also retrieval by guidance scale")
     arguments = parser.parse_args()
     loaded = {name: load_model(name) for name in [*arguments.students, arguments.teacher]}
@@ -85,7 +85,7 @@ def main() -> None:
         model.prepare()
     teacher = models[arguments.teacher]
     settings = build(DataConfig, teacher.info.get("data", {}).get("settings", {}))
-    judge = Judge(load(arguments.data, teacher.pixels, settings), arguments.most)
+    judge = Judge(load(arguments.data, teacher.pixels, settings), arguments.limit)
     print("| model | steps | retrieval top-1 / top-5 | Frechet / kernel x 1000 | seconds |")
     print("| --- | --- | --- | --- | --- |", flush=True)
     rows = [(name, steps) for name in arguments.students for steps in (1, 2, 4)]

@@ -12,6 +12,6 @@ distill --method meanflow --minutes "${FIRST:-28}" --set train.learning_rate=4e-
 distill --method consistency --minutes "${SECOND:-21}" --set train.learning_rate=2e-4 --set train.warmup=20 \
   --set distill.stages=2 --init "$run-leaping" -o "$run-smooth"
 python "$(dirname "$0")/average.py" "$run-leaping" "$run-smooth" --share 0.45 -o "$run"
-genctl eval "$run" "${JUDGED:-data/emoji}" --json --retrieval --distance --memorised --most 240 | tee "$run/figures.json"
+genctl eval "$run" "${JUDGED:-data/emoji}" --json --retrieval --distance --memorised --limit 240 | tee "$run/figures.json"
 python "$(dirname "$0")/publish.py" "$run" ldm-fast --title "Emoji in one to four steps" \
   --licence "Apache-2.0; drawings it learnt from: MIT, Apache-2.0, CC-BY-4.0, public domain" --figures "$run/figures.json"

@@ -174,7 +174,7 @@ class TrainingDisplay(Display):
             self.speed = 0.8 * self.speed + 0.2 * latest if self.speed else latest
         self.before = (now, row["images"])
         left = row["minutes"] * (1 / max(row["progress"], 1e-6) - 1)
-        figures = " ".join(f"{k} {v:.3f}" for k, v in row.items() if k in ("loss", "psnr", "lpips", "norm"))
+        figures = " ".join(f"{k} {v:.3f}" for k, v in row.items() if k in ("loss", "psnr", "lpips", "grad_norm"))
         speed = f" {self.speed:.{0 if self.speed >= 10 else 1}f} images/s" if self.speed else ""
         return f"step {row['step']} {row['progress']:.0%} {figures}{speed}, {duration(60 * left)} left"
 

@@ -78,7 +78,7 @@ def train(
     if print_config:
         _print_config(model, preset, minutes, steps, settings, device)
         return
-    from genctl.training.start import train
+    from genctl.training.train import train
 
     with TrainingDisplay(progress, quiet) as display:
         made = train(
@@ -108,7 +108,7 @@ def laid_over(sets: list[str] | None) -> dict[str, Any]:
 def _print_config(
     model: str, preset: str | None, minutes: float | None, steps: int | None, settings: dict[str, Any], device: str
 ) -> None:
-    from genctl.training.start import configs, default_preset, settings_of
+    from genctl.training.train import configs, default_preset, settings_of
 
     values = settings_of(model, preset or default_preset(model, device), minutes, steps, settings)
     resolved = dict(zip(("model", "train", "data"), map(config.to_dict, configs(model, values)), strict=True))

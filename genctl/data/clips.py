@@ -22,13 +22,13 @@ from torch import Tensor
 from genctl.data.entry import Entry, class_of, words
 from genctl.data.folder import Listing, read_captions
 from genctl.data.pictures import REMARKS, DataConfig, Fit, Pictures, Reader, augment, load, onto
-from genctl.draws import Draw
 from genctl.errors import InputError
 from genctl.media.clips import clip_frames, film_at, films_ready
 from genctl.media.folder import Found
 from genctl.media.formats import ENDINGS, FILMS
 from genctl.media.pictures import fit, read_picture, to_tensor
 from genctl.media.stream import read_file
+from genctl.rng import Draw
 from genctl.sizes import Size
 
 NUMBERED = re.compile(r"(.*?)(\d+)$")  # the stem of a frame's file

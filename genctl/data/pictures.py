@@ -22,11 +22,11 @@ from genctl.data import cache
 from genctl.data.archive import unpacked
 from genctl.data.captions import variants
 from genctl.data.folder import Entry, Listing, scan
-from genctl.draws import Draw, address
 from genctl.errors import InputError
 from genctl.media.formats import ENDINGS, heic_ready
 from genctl.media.pictures import fit, read_picture, to_tensor
 from genctl.media.stream import read_file
+from genctl.rng import Draw, address
 from genctl.sizes import Size
 from genctl.text import lenient, shown
 

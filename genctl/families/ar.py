@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from genctl.config import within
 from genctl.data.pictures import Pictures
-from genctl.draws import Draw, picture_noise
 from genctl.errors import UsageError
 from genctl.families.base import Drawn, Edit, Losses, Request, Source
 from genctl.families.coded import Coded, codec_config, codec_hash
@@ -33,6 +32,7 @@ from genctl.nets import fast
 from genctl.nets.dit_sample import by_row
 from genctl.nets.gpt import GPT, GPTConfig
 from genctl.nets.gpt_sample import Packed, pack
+from genctl.rng import Draw, picture_noise
 from genctl.sizes import Size, Sized
 
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}  # as --dtype has them
@@ -146,21 +146,21 @@ class AR(Coded):
             kept = draw.uniform(1) >= self.config.loss.condition_dropout
             batch = batch | {"present": batch["present"] & kept}
         lesson = self.order.training(self.net, batch["x"].flatten(1).long(), self.features, draw, progress)
-        nats, right = self.answer(lesson, batch, self.config.loss.smoothing)
-        yield "model", nats.mean(), {"right": right}
+        nats, accuracy = self.answer(lesson, batch, self.config.loss.smoothing)
+        yield "model", nats.mean(), {"accuracy": accuracy}
 
     def answer(self, lesson: Lesson, batch: dict[str, Tensor], smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """Nats a token of each row [B], and the share of tokens whose likeliest value is right."""
         logits = self.net(*lesson.elements, *conditions_of(batch)).float()
         nats = F.cross_entropy(logits.transpose(1, 2), lesson.wanted, reduction="none", label_smoothing=smoothing)
-        right = (logits.argmax(-1) == lesson.wanted).float()
-        return (nats * lesson.weight).sum(1), (right * lesson.weight).sum(1).mean().detach()
+        accuracy = (logits.argmax(-1) == lesson.wanted).float()
+        return (nats * lesson.weight).sum(1), (accuracy * lesson.weight).sum(1).mean().detach()
 
     @torch.no_grad()
     def validation_loss(self, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         tokens = batch["x"].flatten(1).long()
-        nats, right = self.answer(self.order.judging(self.net, tokens, self.features, draw), batch)
-        return {"loss": nats.mean(), "right": right}
+        nats, accuracy = self.answer(self.order.judging(self.net, tokens, self.features, draw), batch)
+        return {"loss": nats.mean(), "accuracy": accuracy}
 
     @torch.no_grad()
     def nats(self, tokens: Tensor, conditions: Conditions, passes: int | None = None) -> Tensor:

@@ -24,7 +24,7 @@ from genctl.sizes import Size
 
 if TYPE_CHECKING:
     from genctl.data.pictures import DataConfig, Pictures
-    from genctl.draws import Draw
+    from genctl.rng import Draw
 
 Watch = Callable[[str, int, int], None]  # stage, how many are done, of how many
 Remark = Callable[[str], None]

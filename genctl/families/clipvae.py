@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from genctl.config import above, within
 from genctl.data.clips import Clips, ClipSource, load_clips
 from genctl.data.pictures import DataConfig, Pictures
-from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Losses, Remark, Source
 from genctl.families.codec import ConvConfig
@@ -30,6 +29,7 @@ from genctl.nets.causal import KINDS, Decoder, Encoder, KindName, Shape
 from genctl.nets.fold import LEAST
 from genctl.nets.frames import Memory
 from genctl.nets.lpips import psnr
+from genctl.rng import Draw
 from genctl.sizes import Size, Sized
 
 JUDGED, FAIR = 8, 15.0  # pictures, and dB below which frozen slices of the present are no picture codec's

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from genctl.config import within
 from genctl.data.pictures import Pictures, PictureSource
-from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Family, Losses, Source
 from genctl.families.eyes import lpips
@@ -26,6 +25,7 @@ from genctl.nets.autoencoder import Decoder, Encoder, PatchDiscriminator, transf
 from genctl.nets.fast import channels_last
 from genctl.nets.lpips import LPIPS, psnr
 from genctl.nets.tiles import tiled
+from genctl.rng import Draw
 
 TILE = 1024  # pixels of a side above which a picture is taken in parts
 

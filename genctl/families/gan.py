@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from genctl.data.pictures import Pictures
-from genctl.draws import Draw, address, picture_noise
 from genctl.errors import UsageError
 from genctl.families.adversarial import step
 from genctl.families.adversarial.generator import Generator
@@ -34,6 +33,7 @@ from genctl.media.pictures import refuse_infinite
 from genctl.nets.critics import BorrowedCritic, Critic, ResidualCritic
 from genctl.nets.dcgan import DCCritic
 from genctl.nets.lpips import psnr
+from genctl.rng import Draw, address, picture_noise
 
 LOOKED = 64  # training pictures by which the critic's sign is taken
 KNOWS, BEYOND = 0.8, 0.3  # sign on training pictures, and how far below it on held-out ones, that a person should know

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from genctl.data import cache
 from genctl.data.pictures import Pictures, PictureSource, augment, onto
-from genctl.draws import Draw, address
 from genctl.families.base import Watch
 from genctl.families.codec import Codec
 from genctl.families.conditions.captions import Described
 from genctl.families.conditions.conditional import Conditional
+from genctl.rng import Draw, address
 
 CHUNK = 64  # pictures that a codec encodes at once
 VIEWS = 4  # of a picture that is mirrored or shifted, where nobody says how many

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from genctl.config import within
-from genctl.draws import Draw
 from genctl.families.base import Source
 from genctl.families.codec import Codec, ConvConfig, PictureLoss
 from genctl.nets.alignment import Alignment
+from genctl.rng import Draw
 from genctl.sizes import Size, Sized
 
 MEASURED = 2048  # pictures by which the codes' mean and deviation are taken

@@ -26,7 +26,6 @@ from genctl.data.clips import Clips, Mixed, load_clips, varied
 from genctl.data.pictures import DataConfig, Pictures, onto
 from genctl.diffusion.path import like
 from genctl.diffusion.target import TARGETS
-from genctl.draws import Draw, address
 from genctl.errors import UsageError
 from genctl.families.base import Drawn, Edit, Remark, Request, Source
 from genctl.families.clipvae import ClipVAE
@@ -36,6 +35,7 @@ from genctl.families.flow.model import Given
 from genctl.families.flow.video_options import MOST_GIVEN, Closing, VideoOptions
 from genctl.families.ldm import LDM, LDMConfig
 from genctl.nets.dit import DiT
+from genctl.rng import Draw, address
 from genctl.sizes import Size
 
 VIEWS = 4  # windows of a clip whose codes are computed ahead, where nobody says how many

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from genctl.config import to_dict, within
-from genctl.draws import Draw
 from genctl.errors import InputError, UsageError
 from genctl.families.codec import Codec, ConvConfig, PictureLoss
 from genctl.nets.quantise import FSQ, Binary, Codebook, Quantiser, Residual, perplexity
+from genctl.rng import Draw
 from genctl.sizes import Size, Sized
 
 IDLE = 0.5  # share of the codes in use, below which a person should know

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genctl.draws import picture_noise
 from genctl.families.base import Blend, Family, Request
+from genctl.rng import picture_noise
 
 Between = Callable[[Tensor, Tensor, float], Tensor]
 

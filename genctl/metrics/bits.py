@@ -14,7 +14,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from genctl.data.pictures import Pictures
 from genctl.diffusion.likelihood import Predict, bits_per_dimension, bound_parts, log_likelihood
 from genctl.diffusion.target import solve
-from genctl.draws import generator
 from genctl.errors import UsageError
 from genctl.families.ar import AR
 from genctl.families.base import Family
@@ -25,6 +24,7 @@ from genctl.media.pictures import to_image
 from genctl.media.write import encode_picture
 from genctl.metrics import readings
 from genctl.nets.lpips import psnr
+from genctl.rng import generator
 
 LEAST_SNR, MOST_SNR = -13.0, 13.0  # of the path that is integrated; beyond, a pixel's step of 2/256 is above the noise
 LEVELS = 4  # ranges of log-SNR by which the bound is given

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genctl.data.clips import Clips
-from genctl.draws import generator
 from genctl.errors import UsageError
 from genctl.families.base import Family
 from genctl.families.eyes import lpips
@@ -24,6 +23,7 @@ from genctl.metrics.features import EXTRACTOR, extractor, features_of
 from genctl.metrics.samples import Report, against, draw_clips
 from genctl.nets.lpips import LPIPS, psnr
 from genctl.options import Options
+from genctl.rng import generator
 
 BLOCK, REACH = 8, 3  # pixels: of a block's side, and how far it may have moved
 FRAMES = 4  # of each clip, by which frames are compared with real ones

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from genctl.data.folder import Entry
 from genctl.data.pictures import Pictures
-from genctl.draws import generator
 from genctl.errors import InputError
 from genctl.families.base import Family
 from genctl.families.conditions.captions import prompt_of
@@ -23,6 +22,7 @@ from genctl.metrics.retrieval import build_gallery, ranks, summary
 from genctl.metrics.samples import Report, distances, draw, draw_like, memorised
 from genctl.nets.lpips import psnr
 from genctl.options import Options
+from genctl.rng import generator
 
 Stages = Callable[[str], Report]
 REAL = "features of the real pictures"

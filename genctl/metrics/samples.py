@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from genctl.data.pictures import Pictures
-from genctl.draws import generator
 from genctl.errors import InputError
 from genctl.families.base import Family, Request
 from genctl.families.conditions.captions import prompt_of
@@ -17,6 +16,7 @@ from genctl.metrics import readings
 from genctl.metrics.distance import frechet, kid, precision_recall
 from genctl.metrics.features import EXTRACTOR, extractor, features_of, real_features
 from genctl.options import Options
+from genctl.rng import generator
 
 Report = Callable[[int, int], None]
 COPY = 1 / 3  # nearest over second nearest distance below which a sample is a copy (as in arXiv:2310.02664)

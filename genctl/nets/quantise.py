@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genctl.draws import Draw
+from genctl.rng import Draw
 
 LONG = 100  # training steps without being chosen, after which a code counts as unused, and is moved
 KMEANS = 10  # rounds by which a codebook begins

@@ -31,11 +31,11 @@ from genctl.families.flow.flow import Flow
 from genctl.families.registry import DRAWS
 from genctl.families.saved import load as load_model
 from genctl.nets.fast import keep_memory
-from genctl.training.begin import NONE
+from genctl.training.initial import NONE
 from genctl.training.loop import Report
 from genctl.training.optim import TrainConfig, check
 from genctl.training.run import Run
-from genctl.training.start import Remark, check_previews, default_preset, facts_of, fit, sources, training_facts
+from genctl.training.train import Remark, check_previews, default_preset, facts_of, fit, sources, training_facts
 
 PAIRS, HELD_PAIRS = 4096, 64  # that the teacher draws where no data are given, and for the held-out figures
 PREPARED = 1 / 3  # of the minutes at most that the teacher draws, where nobody says how many pictures

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genctl import __version__, draws
-from genctl.draws import Draw
+from genctl import __version__, rng
 from genctl.errors import DivergedError
 from genctl.families.base import Family, Source
 from genctl.families.saved import kept, save
@@ -20,6 +19,7 @@ from genctl.files import read_header
 from genctl.media.pictures import to_image
 from genctl.media.sheet import Layout, compose, document_of
 from genctl.media.write import encode_picture
+from genctl.rng import Draw
 from genctl.training.optim import PowerEMA, TrainConfig
 from genctl.training.run import Run, State, not_finite
 from genctl.training.score import SCORE, Score, warning
@@ -138,8 +138,8 @@ class Keeper:
         sums: dict[str, float] = {}
         rows = torch.linspace(0, len(self.held_out.weights) - 1, min(most, len(self.held_out.weights))).round().long()
         for index, chunk in enumerate(rows.split(64)):
-            batch = self.held_out.batch(chunk, Draw(draws.address("held out", index), len(chunk)))
-            draw = Draw(draws.address("held out noise", index), len(chunk), self.model.device)
+            batch = self.held_out.batch(chunk, Draw(rng.address("held out", index), len(chunk)))
+            draw = Draw(rng.address("held out noise", index), len(chunk), self.model.device)
             for key, value in self.model.validation_loss(batch, draw).items():
                 sums[key] = sums.get(key, 0.0) + float(value) * len(chunk) / len(rows)
         return {key: round(value, 5) for key, value in sums.items() if math.isfinite(value)}

@@ -1,6 +1,6 @@
 """The one training loop, for all families.
 
-    rows, noise, augmentation of step k  <-  (seed, k) alone          draws.py
+    rows, noise, augmentation of step k  <-  (seed, k) alone          rng.py
     for phase, loss, figures in family.training_step(batch): backward, clip, that phase's optimisers
     moving average; now and then: log, save the state whole, write the model file and a sheet      keep.py
 
@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genctl import draws
-from genctl.draws import Draw
+from genctl import rng
 from genctl.errors import DivergedError, UsageError, out_of_memory
 from genctl.families.base import Family, Source
+from genctl.rng import Draw
 from genctl.text import printable
 from genctl.training.keep import Keeper, last_good
 from genctl.training.optim import PowerEMA, TrainConfig, make_optimisers, rate, update
@@ -149,9 +149,9 @@ class Trainer:
     def advance(self) -> dict[str, Tensor]:
         """One step: every phase's backward and update, then the moving average. Returns figures on the device."""
         model, seed = self.model, self.seed
-        rows = draws.rows(seed, self.step, self.config.batch, self.source.weights)
-        batch = self.source.batch(rows, Draw(draws.address("augment", seed, self.step), len(rows)))
-        draw = Draw(draws.address("noise", seed, self.step), len(rows), model.device)
+        rows = rng.rows(seed, self.step, self.config.batch, self.source.weights)
+        batch = self.source.batch(rows, Draw(rng.address("augment", seed, self.step), len(rows)))
+        draw = Draw(rng.address("noise", seed, self.step), len(rows), model.device)
         self.at = self.progress
         learning_rate = rate(self.config, self.step, self.at)
         figures: dict[str, Tensor] = {}
@@ -161,7 +161,11 @@ class Trainer:
             norm, skipped = update(self.optimisers[phase], self.config, own, model.beta2_at(self.at))
             self._clear_gradients()  # what this phase left on the others' weights
             prefix = "" if phase == "model" else f"{phase}_"
-            figures |= {f"{prefix}norm": norm, f"{prefix}skipped": skipped, f"{prefix}loss": means.pop("loss")} | means
+            figures |= {
+                f"{prefix}grad_norm": norm,
+                f"{prefix}skipped": skipped,
+                f"{prefix}loss": means.pop("loss"),
+            } | means
         self.step += 1
         self.ema.update(self.step)
         if model.device.type == "cpu":
@@ -188,7 +192,7 @@ class Trainer:
 
     def _accumulated(self, batch: dict[str, Tensor], draw: Draw) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """All parts walk through their phases side by side: a part's graph is gone when the next one's is made."""
-        torch.manual_seed(draws.address("dropout", self.seed, self.step))  # modules such as dropout draw from this one
+        torch.manual_seed(rng.address("dropout", self.seed, self.step))  # modules such as dropout draw from this one
         cuts = [draw.total * part // self.parts for part in range(self.parts + 1)]
         walks = []
         for start, stop in pairwise(cuts):

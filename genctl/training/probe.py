@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genctl import draws
+from genctl import rng
 from genctl.devices import memory_bytes
-from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Family, Source
+from genctl.rng import Draw
 from genctl.training.optim import TrainConfig
 
 SHARE = 1 / 8  # of a CPU machine's memory, that a part of a batch may take for its backward pass
@@ -35,10 +35,10 @@ class Probe:
         """The loss of the weights of now on `count` rows of a step's batch. What a family notes when it looks at a
         batch (a stage, an average, a codebook's places) is put back."""
         batch, model = self.rows(step, count), self.model
-        draw = Draw(draws.address("noise", self.seed, step), count, model.device)
+        draw = Draw(rng.address("noise", self.seed, step), count, model.device)
         noted = {key: value.clone() for key, value in model.state_dict().items()}
         model.train()
-        torch.manual_seed(draws.address("dropout", self.seed, step))
+        torch.manual_seed(rng.address("dropout", self.seed, step))
         with self.autocast:
             walk = model.training_step(batch, draw, progress)
             loss = next((float(loss.detach()) for phase, loss, _ in walk if phase == "model"), math.nan)
@@ -47,8 +47,8 @@ class Probe:
 
     def rows(self, step: int, count: int) -> dict[str, Tensor]:
         """The first `count` rows of a step's batch."""
-        rows = draws.rows(self.seed, step, self.config.batch, self.source.weights)[:count]
-        return self.source.batch(rows, Draw(draws.address("augment", self.seed, step), count))
+        rows = rng.rows(self.seed, step, self.config.batch, self.source.weights)[:count]
+        return self.source.batch(rows, Draw(rng.address("augment", self.seed, step), count))
 
     def parts(self) -> int:
         """In how many parts a CPU takes a batch, so that what each keeps for its backward pass is a small share of the

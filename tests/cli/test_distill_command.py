@@ -46,7 +46,7 @@ def test_a_student_from_the_command_line(models: Path, capsys: pytest.CaptureFix
     assert execute(["info", "a.png", "--json"]) == 0
     drawn = json.loads(capsys.readouterr().out)
     assert (drawn["solver"], drawn["steps"], drawn["guidance_scale"]) == ("euler", 2, 3)
-    assert execute(["eval", "runs/fast", data, "--most", "2", "--steps", "1", "-q"]) == 0, capsys.readouterr()
+    assert execute(["eval", "runs/fast", data, "--limit", "2", "--steps", "1", "-q"]) == 0, capsys.readouterr()
     assert execute([*command[:-1], "--updates", "5"]) == 0  # more of the same goes on
     assert files.read_header(Path("runs/fast/model.safetensors")).document["training"]["steps"] == 5
 

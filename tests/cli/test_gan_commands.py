@@ -181,7 +181,7 @@ def test_trained_by_the_same_command(
     models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Codes by text, and DC-GAN; with figures of what is drawn, and a verdict."""
-    monkeypatch.setattr("genctl.training.start.Score", functools.partial(Score, count=6))
+    monkeypatch.setattr("genctl.training.train.Score", functools.partial(Score, count=6))
     data = shape_folder(Path("data"), 2)
     small = ["--set", "train.batch=8", "--set", "train.learning_rate=0.001", "--set", "model.generator.most=8",
              "--set", "model.generator.width=4", "--set", "model.critic.width=4", "--set", "model.critic.most=8",

@@ -181,7 +181,7 @@ def test_the_whole_way_from_a_folder(
         assert execute(["train", "--model", "ar", "data", "-o", name, *how, *TINY]) == 0
         assert execute(["sample", "-m", name, "--prompt", "red circle", "--seed", "1", "-o", "x.png", "-f"]) == 0
         capsys.readouterr()
-        assert execute(["eval", name, "data", "--bpd", "--json", "--most", "6"]) == 0
+        assert execute(["eval", name, "data", "--bpd", "--json", "--limit", "6"]) == 0
         said = json.loads(capsys.readouterr().out)["bpd"]
         assert 0 < said["bits_a_token"] < 8
         assert said["bits_a_pixel"] == pytest.approx(said["bits_a_token"] * said["tokens"] / 1024, abs=1e-4)

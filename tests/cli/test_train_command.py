@@ -141,7 +141,7 @@ def test_eval_of_a_codec_and_of_a_text_model(capsys: pytest.CaptureFixture[str])
     said = json.loads(capsys.readouterr().out)
     assert said["count"] == 3
     assert said["psnr"] > 0
-    assert execute(["eval", "tiny-ldm", "data", "--most", "2", "--steps", "1", "--json"]) == 0
+    assert execute(["eval", "tiny-ldm", "data", "--limit", "2", "--steps", "1", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["concepts"] == 8
     assert said["held_out"]["drawn"]["count"] == 2
@@ -149,14 +149,14 @@ def test_eval_of_a_codec_and_of_a_text_model(capsys: pytest.CaptureFixture[str])
 
 
 def test_eval_of_a_codec_says_how_many_and_of_what(capsys: pytest.CaptureFixture[str]) -> None:
-    assert execute(["eval", "tiny-vae", "data", "--most", "2", "--json"]) == 0
+    assert execute(["eval", "tiny-vae", "data", "--limit", "2", "--json"]) == 0
     out, err = capsys.readouterr()
     assert (json.loads(out)["count"], json.loads(out)["held_out"]) == (2, True)
     assert err == "data: 16 pictures, captions from metadata.jsonl, 3 held out (crop to 32 px)\n"
     for name in ("a.png", "b.png", "c.png"):
         Path("flat").mkdir(exist_ok=True)
         Image.new("RGB", (32, 32), "red").save(Path("flat") / name)
-    assert execute(["eval", "tiny-vae", "flat", "--most", "2", "--json"]) == 0
+    assert execute(["eval", "tiny-vae", "flat", "--limit", "2", "--json"]) == 0
     out, err = capsys.readouterr()
     assert (json.loads(out)["count"], json.loads(out)["held_out"]) == (2, False)
     assert "flat: nothing is held out" in err

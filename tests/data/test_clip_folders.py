@@ -11,10 +11,10 @@ from helpers import clip_folder, draw_shape, moving
 from genctl.data import clips as clip_data
 from genctl.data.clips import Clips, ClipSource, consecutive, load_clips
 from genctl.data.pictures import DataConfig, load
-from genctl.draws import Draw
 from genctl.errors import InputError
 from genctl.media.clips import encode_film
 from genctl.media.pictures import to_tensor
+from genctl.rng import Draw
 from genctl.sizes import Size
 
 

@@ -10,8 +10,8 @@ from helpers import draw_shape, shape_folder
 from genctl.data.captions import variants
 from genctl.data.folder import Entry, scan
 from genctl.data.pictures import DataConfig, PictureSource, augment, load
-from genctl.draws import Draw
 from genctl.errors import InputError, UsageError
+from genctl.rng import Draw
 
 
 def save(path: Path, colour: str = "red") -> None:

@@ -15,7 +15,7 @@ from genctl.diffusion.path import PATHS, Path
 from genctl.diffusion.solve import SOLVERS, Denoiser, churned
 from genctl.diffusion.target import TARGETS, combine, score, solve, velocity, weight
 from genctl.diffusion.time import beta_quantiles, grid, shift, training_times
-from genctl.draws import Draw
+from genctl.rng import Draw
 
 TIMES = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
 

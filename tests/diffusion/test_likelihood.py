@@ -8,7 +8,7 @@ import torch
 from genctl.diffusion.likelihood import bits_per_dimension, log_likelihood, variational_bound
 from genctl.diffusion.oracle import Mixture
 from genctl.diffusion.path import PATHS
-from genctl.draws import Draw
+from genctl.rng import Draw
 
 MIXTURE = Mixture(
     *(torch.tensor(v, dtype=torch.float64) for v in ([0.4, 0.6], [[-1.0, 0.3, 0.0], [0.8, -0.2, 0.5]], [0.3, 0.5]))

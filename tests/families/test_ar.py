@@ -11,7 +11,6 @@ from helpers import shape_folder
 from torch import Tensor
 
 from genctl.data.pictures import DataConfig, load
-from genctl.draws import Draw, picture_noise
 from genctl.errors import ModelError, UsageError
 from genctl.families import saved
 from genctl.families.ar import AR, ARConfig
@@ -21,6 +20,7 @@ from genctl.families.tokens.orders import Masked, Order, Raster, Scale, halton
 from genctl.families.tokens.settings import TokenOptions
 from genctl.nets.gpt import GPT, GPTConfig
 from genctl.nets.gpt_sample import pack
+from genctl.rng import Draw, picture_noise
 from genctl.sizes import Size
 
 NAMES = ("tiny-ar", "tiny-raster", "tiny-scale")

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from genctl.data.pictures import DataConfig, load
 from genctl.diffusion.path import PATHS
-from genctl.draws import Draw
 from genctl.errors import ModelError, UsageError
 from genctl.families.base import Blend
 from genctl.families.distill import frechet
@@ -32,6 +31,7 @@ from genctl.families.rf import RF, RFConfig
 from genctl.families.saved import load as load_model
 from genctl.nets.dit import DiTConfig
 from genctl.nets.unet import UNetConfig
+from genctl.rng import Draw
 from genctl.training.loop import Trainer
 from genctl.training.optim import TrainConfig
 from genctl.training.run import Run

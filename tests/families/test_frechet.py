@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from genctl.draws import Draw
 from genctl.families.distill import frechet as module
 from genctl.families.distill.frechet import Compared, Frechet, Moments, frechet
 from genctl.families.distill.settings import DistillConfig
@@ -12,6 +11,7 @@ from genctl.families.distill.student import student_of
 from genctl.families.flow.flow import Flow
 from genctl.families.saved import load as load_model
 from genctl.metrics.distance import frechet_of_moments, moments
+from genctl.rng import Draw
 
 
 def features(count: int, width: int, seed: int) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from genctl import files
 from genctl.data.pictures import DataConfig, load
-from genctl.draws import Draw
 from genctl.errors import DivergedError, UsageError
 from genctl.families.adversarial.losses import OBJECTIVES
 from genctl.families.adversarial.settings import (
@@ -24,6 +23,7 @@ from genctl.families.adversarial.settings import (
 )
 from genctl.families.base import Request
 from genctl.families.gan import GAN
+from genctl.rng import Draw
 from genctl.sizes import Size
 from genctl.training.loop import Trainer
 from genctl.training.optim import TrainConfig

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genctl.draws import Draw
 from genctl.families.adversarial.augment import CUT, SHIFT, augment, change_of_share, numbers, shifted
 from genctl.families.adversarial.losses import OBJECTIVES, one_centred, zero_centred
+from genctl.rng import Draw
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

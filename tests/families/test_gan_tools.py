@@ -9,7 +9,6 @@ from helpers import shape_folder
 from torch import Tensor
 
 from genctl.data.pictures import DataConfig, load
-from genctl.draws import Draw, picture_noise
 from genctl.errors import UsageError
 from genctl.families import saved
 from genctl.families.adversarial import step
@@ -24,6 +23,7 @@ from genctl.families.adversarial.settings import (
 from genctl.families.base import Blend, Request
 from genctl.families.gan import GAN
 from genctl.nets.lpips import psnr
+from genctl.rng import Draw, picture_noise
 from genctl.sizes import Size
 
 SMALL = GANConfig(

@@ -11,7 +11,6 @@ import torch
 from helpers import COLOURS, flow_request, shape_folder
 
 from genctl.data.pictures import DataConfig, load
-from genctl.draws import Draw
 from genctl.errors import ModelError, UsageError
 from genctl.families.base import Blend, Family
 from genctl.families.conditions import words
@@ -19,6 +18,7 @@ from genctl.families.conditions.captions import Captions
 from genctl.families.ldm import LDM, LDMConfig
 from genctl.families.saved import load as load_model
 from genctl.families.sources import CodeSource
+from genctl.rng import Draw
 
 
 @pytest.fixture

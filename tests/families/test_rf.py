@@ -10,7 +10,6 @@ from genctl.config import build
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.diffusion.path import PATHS
 from genctl.diffusion.target import TARGETS, solve
-from genctl.draws import Draw
 from genctl.errors import InputError, UsageError
 from genctl.families.base import Blend
 from genctl.families.flow.meanflow import STEP, around
@@ -18,6 +17,7 @@ from genctl.families.flow.settings import DiffusionConfig, SamplingConfig
 from genctl.families.rf import RF, RFConfig
 from genctl.nets.dit import DiTConfig
 from genctl.nets.unet import UNetConfig
+from genctl.rng import Draw
 
 UNET = UNetConfig((16, 32), 1, (False, True), head=16, patch=2, text_slots=8)
 DIT = DiTConfig(width=64, depth=2, heads=2, patch=4, text_slots=8)

@@ -9,11 +9,11 @@ import torch
 from helpers import shape_folder
 
 from genctl.data.pictures import DataConfig, load
-from genctl.draws import Draw
 from genctl.errors import InputError
 from genctl.families.saved import load as load_model
 from genctl.families.vae import VAE, LossConfig, NetConfig, VAEConfig
 from genctl.nets.autoencoder import transform_pair
+from genctl.rng import Draw
 
 CONFIG = VAEConfig(
     pixels=32,

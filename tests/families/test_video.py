@@ -11,7 +11,6 @@ from helpers import Blind, clip_folder, draw_shape
 from genctl.data.clips import load_clips
 from genctl.data.pictures import DataConfig
 from genctl.diffusion.target import combine
-from genctl.draws import Draw, address
 from genctl.errors import UsageError
 from genctl.families.base import Edit, Request
 from genctl.families.clipvae import ClipLossConfig, ClipNetConfig, ClipVAE, ClipVAEConfig, ordered
@@ -23,6 +22,7 @@ from genctl.families.video import Ends, Video, VideoConfig, encoded
 from genctl.media.pictures import to_float, to_tensor
 from genctl.nets.dit import DiT, DiTConfig
 from genctl.nets.rotary import rotary
+from genctl.rng import Draw, address
 from genctl.sizes import Size
 
 NET = ClipNetConfig((8, 16), (1, 1), (1, 1), latent=3, times=(True,), pasts=(0, 1))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from helpers import flow_request
 
-from genctl.draws import picture_noise
 from genctl.families.flow.options import FlowOptions
 from genctl.families.saved import load as load_model
 from genctl.families.walk import between_pictures, between_prompts, between_seeds, places, slerp, walk
+from genctl.rng import picture_noise
 
 
 def test_slerp_is_the_arc() -> None:

@@ -9,13 +9,13 @@ from helpers import shape_folder
 from torch import Tensor, nn
 
 from genctl.data.pictures import DataConfig, Pictures, load
-from genctl.draws import generator
 from genctl.errors import UsageError
 from genctl.families.flow.settings import DiffusionConfig
 from genctl.families.rf import RF, RFConfig
 from genctl.families.saved import load as load_model
 from genctl.metrics.bits import bits
 from genctl.nets.unet import UNetConfig
+from genctl.rng import generator
 
 MEAN, STD, SHARED = 0.2, 0.5, 1.0
 

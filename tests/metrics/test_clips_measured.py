@@ -62,7 +62,7 @@ def test_measured_by_the_command(models: Path, capsys: pytest.CaptureFixture[str
     clip_folder(Path("clips"))
     assert execute(["eval", "tiny-clipvae", "clips", "--json", "-q"]) == 0
     assert json.loads(capsys.readouterr().out) == said  # stills among the clips count for nothing
-    assert execute(["eval", "tiny-video", "set", "--json", "-q", "--most", "4", "--steps", "1"]) == 0
+    assert execute(["eval", "tiny-video", "set", "--json", "-q", "--limit", "4", "--steps", "1"]) == 0
     said = json.loads(capsys.readouterr().out)["motion"]
     assert said["frames"] == 5
     assert len(said["difference"]["real_range"]) == 2
@@ -71,7 +71,7 @@ def test_measured_by_the_command(models: Path, capsys: pytest.CaptureFixture[str
     Path("set/metadata.jsonl").write_text(
         Path("set/metadata.jsonl").read_text().replace('"loop": true', '"loop": false')
     )
-    assert execute(["eval", "tiny-video", "set", "--most", "2", "--steps", "1", "--frames", "9", "-q"]) == 2
+    assert execute(["eval", "tiny-video", "set", "--limit", "2", "--steps", "1", "--frames", "9", "-q"]) == 2
     assert "--frames 9: no clip of the data is as long" in capsys.readouterr().err  # clips of 8, which do not go round
     for name in ("a.png", "b.png", "c.png", "d.png"):
         Path("stills").mkdir(exist_ok=True)

@@ -30,7 +30,8 @@ def test_plots_are_pictures(models: Path, capsysbinary: pytest.CaptureFixture[by
     assert first.tobytes() != second.tobytes()
     Path("run").mkdir()
     Path("run/metrics.jsonl").write_text(
-        '{"step": 1, "minutes": 0.5, "loss": 2.0, "norm": 1.0}\n{"step": 2, "minutes": 1, "loss": 1, "norm": 1}\n'
+        '{"step": 1, "minutes": 0.5, "loss": 2.0, "grad_norm": 1.0}\n'
+        '{"step": 2, "minutes": 1, "loss": 1, "grad_norm": 1}\n'
         '{"step": 2, "minutes": 1.0, "held_out_loss": 1.1}\n{"step": 3, "min'
     )
     capsysbinary.readouterr()

@@ -90,7 +90,7 @@ def test_every_command_takes_a_model_that_is_its_data(models: Path, capsys: pyte
     assert execute(["info", "optimal"]) == 0
     assert "made_of" in capsys.readouterr().out
     assert execute(["plot", "schedule", "--model", "optimal", "-o", "a.png"]) == 0
-    assert execute(["eval", "optimal", folder, "--distance", "--memorised", "--most", "6", "--steps", "4"]) == 0
+    assert execute(["eval", "optimal", folder, "--distance", "--memorised", "--limit", "6", "--steps", "4"]) == 0
     said = capsys.readouterr().out
     assert "near copies" in said
     assert execute(["eval", "optimal", folder, "--bpd"]) == 2

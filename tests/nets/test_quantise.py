@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from genctl.draws import Draw
 from genctl.nets.quantise import FSQ, LONG, Binary, Codebook, Residual, closest, entropy, perplexity, shrunk
+from genctl.rng import Draw
 
 
 def features(seed: int = 0, width: int = 4, batch: int = 6, side: int = 8, spread: float = 1.5) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genctl.draws import Draw
+from genctl.rng import Draw
 
 SHIFT, CUT = 1 / 8, 1 / 2  # of a side: at most; of a hole
 DRAWS = 10  # random numbers of a picture

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genctl.draws import generator
 from genctl.families.adversarial.settings import GeneratorConfig
 from genctl.nets.dcgan import DCGenerator
 from genctl.nets.stylegan import Mapping, Synthesis
+from genctl.rng import generator
 
 MEAN_OF = 512  # noises of which a mean style and deviations are taken
 

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from genctl.draws import Draw
 from genctl.families.adversarial.augment import augment, change_of_share, numbers
 from genctl.families.adversarial.generator import Generator
 from genctl.families.adversarial.losses import OBJECTIVES, Objective, one_centred, zero_centred
 from genctl.families.adversarial.settings import GANConfig, LossConfig, between
 from genctl.families.base import Losses
 from genctl.nets.critics import Critic
+from genctl.rng import Draw
 
 Batch = dict[str, Tensor]
 

@@ -13,9 +13,9 @@ from genctl.data import cache
 from genctl.data.captions import variants, with_style
 from genctl.data.folder import Entry
 from genctl.data.pictures import Pictures, onto
-from genctl.draws import Draw
 from genctl.families.base import Family
 from genctl.families.conditions.conditional import Conditional
+from genctl.rng import Draw
 
 PREVIEWS = 16  # pictures of a preview
 

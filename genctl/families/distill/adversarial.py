@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl.diffusion.path import like
-from genctl.draws import Draw
 from genctl.families.base import Losses
 from genctl.families.conditions.conditional import conditions_of
 from genctl.families.distill.consistency import WHOLE, Consistency
@@ -25,6 +24,7 @@ from genctl.families.flow.flow import Flow
 from genctl.families.flow.model import GUIDANCE_UNIT, FlowModel
 from genctl.families.flow.objective import Batch
 from genctl.nets.dit import ScalarEmbedding
+from genctl.rng import Draw
 
 WIDTH = 128
 ALONE = 0.1  # share of the run in which the critic learns and is not heeded

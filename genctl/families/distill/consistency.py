@@ -16,7 +16,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from genctl.draws import Draw
 from genctl.families.base import Losses
 from genctl.families.conditions.conditional import conditions_of
 from genctl.families.distill.lesson import Lesson, guess_between, remix
@@ -24,6 +23,7 @@ from genctl.families.distill.settings import DistillConfig
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.model import FlowModel
 from genctl.families.flow.objective import Batch, mean_square, times
+from genctl.rng import Draw
 
 HUBER = 0.01  # below this root mean square the distance is quadratic, above linear
 WHOLE = 0.5  # share of a flow map's rows whose step ends in a picture

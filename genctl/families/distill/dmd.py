@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from genctl.diffusion.path import like
-from genctl.draws import Draw
 from genctl.families.base import Losses
 from genctl.families.conditions.conditional import conditions_of
 from genctl.families.distill.lesson import Lesson
@@ -25,6 +24,7 @@ from genctl.families.distill.settings import DistillConfig
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.model import GUIDANCE_UNIT, FlowModel
 from genctl.families.flow.objective import Batch, mean_square, times
+from genctl.rng import Draw
 
 
 class DMD(Lesson):

@@ -16,7 +16,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from genctl.draws import Draw
 from genctl.families.base import Losses
 from genctl.families.conditions.conditional import conditions_of
 from genctl.families.distill.lesson import Lesson
@@ -26,6 +25,7 @@ from genctl.families.flow.flow import Flow
 from genctl.families.flow.model import FlowModel
 from genctl.families.flow.objective import Batch
 from genctl.nets.lpips import CHANNELS, LPIPS
+from genctl.rng import Draw
 
 LAYERS = (2, 3, 4)  # of AlexNet's five
 TEXT = 64  # numbers of a caption beside the features

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from genctl.diffusion.path import like
 from genctl.diffusion.time import grid
-from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.conditions.conditional import conditions_of
 from genctl.families.distill.settings import DistillConfig
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.model import FlowModel, stacked
 from genctl.families.flow.objective import Batch, Objective, mean_square
+from genctl.rng import Draw
 
 VALIDATED = 16  # rows of a held-out batch for which the teacher draws
 

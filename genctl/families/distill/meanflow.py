@@ -7,7 +7,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from genctl.diffusion.path import like
-from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Losses
 from genctl.families.distill.lesson import Lesson
@@ -16,6 +15,7 @@ from genctl.families.flow.flow import Flow
 from genctl.families.flow.meanflow import SCALARS, average_velocity, stretch_of
 from genctl.families.flow.model import FlowModel
 from genctl.families.flow.objective import Batch
+from genctl.rng import Draw
 
 
 class MeanFlow(Lesson):

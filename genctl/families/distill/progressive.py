@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from genctl.diffusion.path import like
-from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Losses
 from genctl.families.conditions.conditional import conditions_of
@@ -26,6 +25,7 @@ from genctl.families.distill.settings import DistillConfig
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.model import FlowModel
 from genctl.families.flow.objective import Batch, mean_square
+from genctl.rng import Draw
 
 RECENT = 10  # one part in so many of a stage is what its average remembers
 KEPT = 0.25  # share of rows on the grids of the two stages before

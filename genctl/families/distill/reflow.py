@@ -7,12 +7,12 @@ picture; of the data only the conditions are used.
 
 from __future__ import annotations
 
-from genctl.draws import Draw
 from genctl.families.base import Losses
 from genctl.families.conditions.conditional import conditions_of
 from genctl.families.distill.lesson import Lesson
 from genctl.families.flow.model import FlowModel
 from genctl.families.flow.objective import Batch, times
+from genctl.rng import Draw
 
 
 class Reflow(Lesson):

@@ -16,13 +16,13 @@ from torch import Tensor
 from genctl.config import to_dict
 from genctl.data import cache
 from genctl.data.pictures import onto
-from genctl.draws import Draw, address, generator, picture_noise
 from genctl.families.base import Request
 from genctl.families.conditions.captions import text_table
 from genctl.families.conditions.conditional import NAMES
 from genctl.families.distill.settings import DistillConfig
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.options import FlowOptions
+from genctl.rng import Draw, address, generator, picture_noise
 
 CHUNKS = {"cpu": 8}  # pictures that the teacher draws at once, at one guidance scale, and that are cached together
 CHUNK = 32  # the same on other devices

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genctl.draws import Draw
 from genctl.families.base import Drawn, Losses, Request, Source
 from genctl.families.flow import inversion, sample
 from genctl.families.flow.meanflow import MeanFlow
@@ -26,6 +25,7 @@ from genctl.families.flow.options import FlowOptions
 from genctl.families.flow.sample import seamless
 from genctl.nets.dit import DiT
 from genctl.options import declared
+from genctl.rng import Draw
 
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}  # as --dtype has them
 NONE = {name: about.default for name, about in declared(FlowOptions).items()}  # what is not asked for

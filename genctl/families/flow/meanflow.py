@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from genctl.diffusion.path import like
-from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.families.base import Losses
 from genctl.families.conditions.conditional import conditions_of
 from genctl.families.flow.model import FlowModel, stacked
 from genctl.families.flow.objective import Batch, Objective, mean_square, times
+from genctl.rng import Draw
 
 SCALARS = ("guidance", "end")
 TARGETS = ("x", "velocity", "v", "F")  # predictions from which the data can be read at t = 1

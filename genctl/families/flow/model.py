@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from genctl.diffusion import guide
 from genctl.diffusion.path import PATHS, Path
 from genctl.diffusion.target import combine, solve, weight
-from genctl.draws import Draw
 from genctl.families.base import Blend, Edit, Request
 from genctl.families.conditions.conditional import Conditional, Conditions
 from genctl.families.flow.options import FlowOptions
@@ -28,6 +27,7 @@ from genctl.nets.dit import DiT
 from genctl.nets.dit_sample import Loop, Packed, TwoLoops, pack
 from genctl.nets.graph import GraphLoop
 from genctl.nets.plain import PlainLoop
+from genctl.rng import Draw
 from genctl.sizes import Size
 
 GUIDANCE_UNIT = 1 / 8  # of the guidance scale as a student's network gets it, so that usual ones lie within (0, 1)

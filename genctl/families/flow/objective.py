@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from genctl.diffusion.time import training_times
-from genctl.draws import Draw
 from genctl.families.base import Losses
 from genctl.families.conditions.conditional import conditions_of
 from genctl.families.flow.model import FlowModel
+from genctl.rng import Draw
 
 Batch = dict[str, Tensor]
 

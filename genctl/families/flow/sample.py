@@ -20,11 +20,11 @@ from genctl.diffusion import guide
 from genctl.diffusion.path import PATHS, Path
 from genctl.diffusion.solve import SOLVERS, Denoiser
 from genctl.diffusion.time import grid
-from genctl.draws import PictureNoise
 from genctl.errors import UsageError
 from genctl.families.base import Blend, Request
 from genctl.families.flow.model import FlowModel, Given, stacked
 from genctl.families.flow.options import FlowOptions
+from genctl.rng import PictureNoise
 
 MOST_TOGETHER = (256, 32)  # pictures of the training size (and length) drawn at once at most: on a GPU, on a CPU
 FADE = 1 / 48  # of a picture's longer side: the width over which a redrawn part goes over into what is kept

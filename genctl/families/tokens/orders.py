@@ -19,10 +19,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from genctl.draws import Draw
 from genctl.errors import UsageError
 from genctl.nets.gpt import GPT
 from genctl.nets.quantise import shrunk
+from genctl.rng import Draw
 
 Features = Callable[[Tensor, int], Tensor]  # tokens [B, N] of the first so many grids -> features [B, d, S, S]
 

@@ -24,7 +24,7 @@ from genctl.families.conditions.captions import prompt_of
 from genctl.families.conditions.words import vocabulary
 from genctl.nets.fast import keep_memory
 from genctl.text import shown
-from genctl.training.begin import chosen, initialise
+from genctl.training.initial import chosen, initialise
 from genctl.training.loop import Report, Trainer
 from genctl.training.optim import TrainConfig, check
 from genctl.training.run import Run

@@ -15,7 +15,6 @@ from test_train import trainer
 from genctl import files
 from genctl.cli.main import execute
 from genctl.cli.progress import TrainingDisplay, duration
-from genctl.draws import Draw
 from genctl.families.conditions.conditional import Conditional
 from genctl.families.distill.settings import DistillConfig
 from genctl.families.distill.source import Drawn
@@ -24,7 +23,8 @@ from genctl.families.ldm import LDM, LDMConfig
 from genctl.families.saved import load as load_model
 from genctl.families.vae import VAE
 from genctl.media.provenance import read_provenance
-from genctl.training.begin import chosen
+from genctl.rng import Draw
+from genctl.training.initial import chosen
 from genctl.training.run import Run
 from genctl.training.verdict import rows_of, verdict
 
