@@ -260,9 +260,9 @@ def test_train_then_sample_draws_the_colour_asked_for(models: Path, tmp_path: Pa
     def run(*arguments: str) -> None:
         subprocess.run([sys.executable, "-m", "genctl", *arguments], check=True, capture_output=True)
 
-    run("train", "--model", "vae", str(data), "-o", "runs/codec", "--preset", "tiny", "--steps", "CODEC")
+    run("train", "--model", "vae", str(data), "-o", "runs/codec", "--preset", "tiny", "--steps", "400")
     sets = ["model.codec=runs/codec", "model.channels=4", "model.factor=4"]
-    run("train", "--model", "ldm", str(data), "-o", "runs/mine", "--preset", "tiny", "--steps", "FLOW",
+    run("train", "--model", "ldm", str(data), "-o", "runs/mine", "--preset", "tiny", "--steps", "400",
         *(part for text in sets for part in ("--set", text)))  # fmt: skip
     model = load_model("runs/mine")
     right = 0
