@@ -32,11 +32,11 @@ from torch import Tensor, nn
 
 from genctl.config import above, below, within
 from genctl.nets import fast
+from genctl.nets.conditions import Scalar, ScalarEmbedding, embedded, filled, slotted, time_features
 from genctl.nets.heads import Heads, by_frame, head_norm, hidden, merge, norm, together
 from genctl.nets.rotary import rotary, rotate
 
 COARSE = 2  # how many patches wide a coarse one is
-Scalar = Literal["guidance", "end"]
 
 
 @dataclass(frozen=True)
@@ -64,37 +64,6 @@ class DiTConfig:
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """norm(x) (1 + scale) + shift, in one pass."""
     return torch.addcmul(shift, norm(x), 1 + scale)
-
-
-def time_features(t: Tensor, width: int = 256) -> Tensor:
-    """Sines and cosines of 1000 t at geometric frequencies, [B] -> [B, width] float32."""
-    frequencies = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
-    angles = 1000 * t.float()[:, None] * frequencies
-    return torch.cat([angles.cos(), angles.sin()], -1)
-
-
-class ScalarEmbedding(nn.Module):
-    """A number [B] -> a vector [B, width], zero at the start, so that a student begins as its teacher."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(256, width), nn.Linear(width, width, bias=False)
-        nn.init.zeros_(self.last.weight)
-
-    def forward(self, value: Tensor) -> Tensor:
-        return self.last(F.silu(self.first(time_features(value).to(self.first.weight.dtype))))
-
-
-def filled(pooled: Tensor, present: Tensor, net: nn.Module) -> Tensor:
-    """Pooled [B, T], with the network's learned empty vector in rows whose slots `present` [B, L] are all empty."""
-    return torch.where(present.any(-1, keepdim=True), pooled, net.get_parameter("empty_pooled").to(pooled.dtype))
-
-
-def embedded(embeddings: nn.ModuleList, scalars: Tensor | None) -> Tensor | float:
-    """The sum of what `embeddings` make of scalars [B, S]: [B, width], or 0 for none."""
-    if scalars is None or not len(embeddings):
-        return 0.0
-    return torch.stack([embed(scalars[:, i]) for i, embed in enumerate(embeddings)]).sum(0)
 
 
 class Block(Heads):
@@ -245,8 +214,7 @@ class DiT(nn.Module):
     # conditions ------------------------------------------------------------------------------------------------------
     def text_tokens(self, states: Tensor, present: Tensor) -> Tensor:
         """States [B, L, T] and which slots hold text [B, L] -> tokens [B, L, D]; the others get learned vectors."""
-        slots = self.empty_slot.to(states.dtype)[: states.shape[1]]
-        return norm(self.text_in(torch.where(present[..., None], states, slots)))
+        return norm(self.text_in(slotted(states, present, self)))
 
     def condition(
         self, t: Tensor, pooled: Tensor | None, present: Tensor | None, scalars: Tensor | None = None

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genctl.config import above, below, within
-from genctl.nets.dit import filled
+from genctl.nets.conditions import filled, slotted
 from genctl.nets.heads import Heads, head_norm, hidden, merge, norm
 from genctl.nets.rotary import rotate, turns
 
@@ -133,8 +133,7 @@ class GPT(nn.Module):
     # conditions ------------------------------------------------------------------------------------------------------
     def text_tokens(self, states: Tensor, present: Tensor) -> Tensor:
         """States [B, L, T] and which slots hold text [B, L] -> [B, L, D]; the others get learned vectors."""
-        slots = self.empty_slot.to(states.dtype)[: states.shape[1]]
-        return norm(self.text_in(torch.where(present[..., None], states, slots)))
+        return norm(self.text_in(slotted(states, present, self)))
 
     def whole(self, present: Tensor, pooled: Tensor) -> Tensor:
         """What the text says to every element [B, 1, D]."""

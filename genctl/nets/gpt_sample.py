@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genctl.nets import dit, fast
+from genctl.nets import fast, heads
 from genctl.nets.dit_sample import PackedBlock, by_row, pack_block
 from genctl.nets.gpt import GPT, Block
 from genctl.nets.heads import merge
@@ -123,12 +123,12 @@ class Cached:
 def norm(x: Tensor) -> Tensor:
     """nets/heads.py's, in fp32 on a CPU by hand: of a few rows F.rms_norm takes longer than the product after it."""
     if x.dtype != torch.float32 or x.device.type != "cpu":
-        return dit.norm(x)
+        return heads.norm(x)
     return x * torch.add(EPS, x.square().sum(-1, keepdim=True), alpha=1 / x.shape[-1]).rsqrt_()
 
 
 def head_norm(x: Tensor) -> Tensor:
-    return norm(x) if x.dtype == torch.float32 else dit.head_norm(x)
+    return norm(x) if x.dtype == torch.float32 else heads.head_norm(x)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from genctl.config import below, within
 from genctl.nets import fast
-from genctl.nets.dit import Scalar, ScalarEmbedding, embedded, filled, time_features
+from genctl.nets.conditions import Scalar, ScalarEmbedding, embedded, filled, slotted, time_features
 from genctl.nets.heads import head_norm, hidden, merge
 
 
@@ -177,7 +177,7 @@ class UNet(nn.Module):
     ) -> Tensor:  # fmt: skip
         c, text = self.condition(t, pooled, present, scalars), None
         if states is not None and present is not None:
-            text = torch.where(present[..., None], states, self.empty_slot.to(states.dtype)[: states.shape[1]])
+            text = slotted(states, present, self)
         x = self.first(F.pixel_unshuffle(x, self.config.patch))
         kept = [x]
         for layer in self.down:

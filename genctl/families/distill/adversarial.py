@@ -23,7 +23,7 @@ from genctl.families.distill.settings import DistillConfig
 from genctl.families.flow.flow import Flow
 from genctl.families.flow.model import GUIDANCE_UNIT, FlowModel
 from genctl.families.flow.objective import Batch
-from genctl.nets.dit import ScalarEmbedding
+from genctl.nets.conditions import ScalarEmbedding
 from genctl.rng import Draw
 
 WIDTH = 128
