@@ -127,9 +127,11 @@ def build(model: str, document: Document, given: Mapping[str, Any]) -> tuple[Ask
         if known[key].name in into:
             raise UsageError(f"{known[key].flags[0]} is given twice, once as {key!r}")
         into[known[key].name] = value
-    made = Asked(**asked), kind(**options)
-    _check(model, document, *made)
-    return made
+    said, own_options = Asked(**asked), kind(**options)
+    if said.image is not None:
+        own_options = own_options.from_picture(bool(said.condition))
+    _check(model, document, said, own_options)
+    return said, own_options
 
 
 def sided(given: Mapping[str, Any]) -> dict[str, Any]:

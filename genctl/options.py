@@ -261,6 +261,10 @@ class Options:
                     f"{about.flags[0]}: {refused[name]}; {model} takes {', '.join(others) or 'no options'}"
                 )
 
+    def from_picture(self: T, conditional: bool) -> T:
+        """The options of what begins from a picture."""
+        return self
+
     def settled(self: T, document: Mapping[str, Any], conditional: bool = True) -> T:
         """The options with what they leave open filled in from the model's file; `conditional`: whether anything is
         asked for. Raises UsageError for what does not go together."""

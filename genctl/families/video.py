@@ -239,7 +239,7 @@ class Video(LDM):
         """From the end of a clip [3, T, H, W] to its beginning, by noise of its own."""
         closing = self.closing()
         ends = Ends(clip[:, -closing.end :], end=clip[:, : closing.beginning])
-        options = replace(self.options(request), frames=self.frames, loop=False)
+        options = replace(self.options(request).way_back(any(request.conditions)), frames=self.frames)
         seed, condition = address("loop", request.seeds[place]), request.conditions[place : place + 1]
         asked = replace(request, seeds=[seed], conditions=condition, options=options, edit=ends, noise=None)
         for part in super().sample(asked):

@@ -106,6 +106,10 @@ def test_a_clip_goes_on(models: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert len(frames("on.webp")) == 9
     assert "several frames" not in capsys.readouterr().err  # all are looked at
     assert "image" in genctl.info("on.webp")
+    scales = {"on": 1.0, "from-a-picture": 1.0, "guided": 3.0, "steered": 4.0}  # unguided where nothing is said of it
+    assert execute([*DRAW, "--image", "a.png", "--cfg", "3", "-o", "guided.webp"]) == 0
+    assert execute([*DRAW, "--image", "a.png", "--negative", "dog", "-o", "steered.webp"]) == 0
+    assert {name: genctl.info(f"{name}.webp")["guidance_scale"] for name in scales} == scales
     again = ["sample", "--like", "on.webp", "--image", "from-a-picture.webp", "-o", "again.webp"]
     assert execute(again) == 0, capsys.readouterr().err
     assert frames("again.webp") == frames("on.webp")

@@ -368,7 +368,7 @@ def test_a_loop_goes_on_to_its_own_beginning(models: Path) -> None:
         plain = drawn(model, request([1], ["a cat"], frames=made.shape[1] - 2))[0]
         assert torch.equal(made[:, :-2], plain)
         ends = Ends(plain[:, -1:], end=plain[:, :2])
-        way = drawn(model, request([address("loop", 1)], ["a cat"], ends, frames=5))[0]  # by noise of its own
+        way = drawn(model, request([address("loop", 1)], ["a cat"], ends, frames=5, cfg=1.0))[0]  # by noise of its own
         assert torch.equal(made[:, -2:], way[:, 1:3])
         x = model.given(ends, (2, 3, 8, 8))
         assert x.free is not None

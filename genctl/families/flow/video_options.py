@@ -34,6 +34,24 @@ class VideoOptions(FlowOptions):
         alone = {"loop": "a student was not taught to go on from given frames"} if scalars_of(document) else {}
         return super().refused(document) | alone
 
+    def from_picture(self, conditional: bool) -> VideoOptions:
+        """Unguided, unless something is said of guidance: given frames say most of what follows, and guidance leads
+        away from them (docs/measured.md)."""
+        shaped = self.steered or self.interval or self.rescale or self.guidance != "cfg"
+        return self if not conditional or shaped or self.cfg is not None else replace(self, cfg=1.0)
+
+    def way_back(self, conditional: bool) -> VideoOptions:
+        """Of what leads from a loop's end to its beginning, by the settled options of the clip: unguided as well."""
+        plain = replace(self, loop=False)
+        if not conditional or self.steered:
+            return plain
+        return replace(plain, cfg=1.0, interval=None, rescale=0.0, guidance="cfg")
+
+    @property
+    def steered(self) -> bool:
+        """Whether more is said than what to draw."""
+        return bool(self.negative or self.also or self.guide)
+
     def settled(self, document: Mapping[str, Any], conditional: bool = True) -> VideoOptions:
         said, made = document["config"], super().settled(document, conditional)
         assert isinstance(made, VideoOptions)
