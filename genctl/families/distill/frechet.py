@@ -33,6 +33,8 @@ FRAMES = 4  # of a clip that are looked at
 RECENT = 4096  # pictures that the averages of the student's remember
 REAL = 8192  # pictures after which those of the real ones stand
 GATHERED = 1024  # pictures before the first that is learnt from: fewer say nothing of a covariance
+BLUR = 0.1  # variance of normal noise through which both sides are seen, in units of a feature's own: where the
+# student's pictures, or so few of them, do not vary, the slope would else have no bound
 
 
 class Moments(nn.Module):
@@ -76,8 +78,8 @@ class Compared(nn.Module):
         mean, covariance, share = self.made.take(features, RECENT)
         wanted = self.real.covariance()
         size = wanted.diagonal().clamp(min=1e-12).rsqrt()
-        units = torch.outer(size, size)
-        return frechet(size * mean, units * covariance, size * self.real.mean, units * wanted), share
+        units, blur = torch.outer(size, size), BLUR * torch.eye(len(size)).to(size)
+        return frechet(size * mean, units * covariance + blur, size * self.real.mean, units * wanted + blur), share
 
 
 class Frechet(Lesson):
@@ -100,12 +102,15 @@ class Frechet(Lesson):
         if self.compared[0].real.count < REAL:
             self._see_real(student, batch)
         x_t, t = self.reached(student, batch, draw, scale)
-        x = student.guess(x_t, t, conditions_of(batch), self.scalars_at(scale, torch.zeros_like(scale)))
-        pairs = zip(self.compared, self.features(student, x, batch), strict=True)
-        found = [compared.distance(features) for compared, features in pairs]
-        heeded = float(self.compared[0].made.count >= GATHERED)
-        loss = torch.stack([distance / share for distance, share in found]).sum()
-        yield "model", heeded * loss, {"frechet": torch.stack([distance.detach() for distance, _ in found]).sum()}
+        gathered = float(self.compared[0].made.count) + len(x_t) >= GATHERED
+        with torch.set_grad_enabled(gathered):
+            x = student.guess(x_t, t, conditions_of(batch), self.scalars_at(scale, torch.zeros_like(scale)))
+            pairs = zip(self.compared, self.features(student, x, batch), strict=True)
+            found = [compared.distance(features) for compared, features in pairs]
+        distance = torch.stack([distance.detach() for distance, _ in found]).sum()
+        slope = torch.stack([distance / share for distance, share in found]).sum()  # as if all were of this batch
+        loss = distance + (slope - slope.detach() if gathered else torch.zeros((), requires_grad=True))
+        yield "model", loss, {}
 
     @torch.no_grad()
     def _see_real(self, student: FlowModel, batch: Batch) -> None:
