@@ -100,7 +100,7 @@ def test_a_student_is_moved_once_enough_was_seen(models: object, name: str, monk
     batch = {"x": x, "states": states, "present": present, "pooled": pooled}
     sizes = []
     for step in range(2):
-        ((phase, loss, figures),) = lesson.step(student, batch, Draw(step, 4), 0.5)
+        ((phase, loss, _),) = lesson.step(student, batch, Draw(step, 4), 0.5)
         assert phase == "model"
         loss.backward()
         sizes.append(sum(float(p.grad.abs().sum()) for p in student.net.parameters() if p.grad is not None))
