@@ -182,7 +182,8 @@ def _check(model: str, document: Document, asked: Asked, options: Options) -> No
         _check_size(model, asked.size, trained, type(options).sides(document))
     if frames * (asked.size or trained).area > MOST_TOGETHER:
         most = f"more than {MOST_TOGETHER // 1_000_000} megapixels"
-        raise UsageError(f"--frames {frames} of {asked.size or trained}: {most}; draw fewer, or smaller ones")
+        what, less = (f"--frames {frames} of", "fewer, or smaller ones") if frames > 1 else ("--size", "a smaller one")
+        raise UsageError(f"{what} {asked.size or trained}: {most}; draw {less}")
 
 
 def _check_size(model: str, size: Size, trained: Size, step: int) -> None:

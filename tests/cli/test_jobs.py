@@ -246,6 +246,14 @@ def test_other_sizes(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert (code, said in err) == (2, True), err
 
 
+def test_a_picture_of_too_many_pixels_is_no_clip(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genctl.asked.MOST_TOGETHER", 10_000)
+    code, err = refused(capsys, *SAMPLE, "-p", "cat", "--size", "128", "-o", "a.png")
+    assert (code, err) == (2, "genctl: --size 128x128: more than 0 megapixels; draw a smaller one\n")
+
+
 def test_a_picture_of_any_shape_is_varied_in_its_own(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (200, 100), "red").save("wide.png")
     assert execute([*SAMPLE, "--image", "wide.png", "--strength", "0.01", "-o", "a.png"]) == 0
