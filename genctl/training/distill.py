@@ -33,7 +33,7 @@ from genctl.families.saved import load as load_model
 from genctl.nets.fast import keep_memory
 from genctl.training.initial import NONE
 from genctl.training.loop import Report
-from genctl.training.optim import TrainConfig, check
+from genctl.training.optim import TrainConfig, check, with_length
 from genctl.training.run import Run
 from genctl.training.train import Remark, check_previews, default_preset, facts_of, fit, sources, training_facts
 
@@ -152,14 +152,10 @@ def settings_of(
     method: str, preset: str, minutes: float | None, updates: int | None, over: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The preset's settings with those of the method, then the length, then what is laid over."""
-    if minutes is not None and updates is not None:
-        raise UsageError("--minutes or --updates, not both")
     values = config.load_preset("distill", preset)
     own = values.get(method, {})
     values = config.merge({key: part for key, part in values.items() if key not in get_args(Method)}, own)
-    if minutes is not None or updates is not None:
-        values["train"] = {**values.get("train", {}), "minutes": minutes, "steps": updates}
-    return config.merge(values, over)
+    return config.merge(with_length(values, minutes, updates, "--updates"), over)
 
 
 def _drawn(

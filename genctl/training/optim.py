@@ -46,6 +46,17 @@ def check(config: TrainConfig) -> None:
         raise UsageError("say how long: train.minutes or train.steps, above 0")
 
 
+def with_length(
+    values: dict[str, Any], minutes: float | None, steps: int | None, flag: str = "--steps"
+) -> dict[str, Any]:
+    """A run's settings, as long as the command says where it does. Raises UsageError for both at once."""
+    if minutes is not None and steps is not None:
+        raise UsageError(f"--minutes or {flag}, not both")
+    if minutes is None and steps is None:
+        return values
+    return values | {"train": values.get("train", {}) | {"minutes": minutes, "steps": steps}}
+
+
 def rate(config: TrainConfig, step: int, progress: float) -> float:
     """The learning rate of a step: linear warm-up by steps, a plateau, linear decay over the last share of progress."""
     warm = min(1.0, (step + 1) / max(1, config.warmup))

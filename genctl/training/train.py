@@ -26,7 +26,7 @@ from genctl.nets.fast import keep_memory
 from genctl.text import shown
 from genctl.training.initial import chosen, initialise
 from genctl.training.loop import Report, Trainer
-from genctl.training.optim import TrainConfig, check
+from genctl.training.optim import TrainConfig, check, with_length
 from genctl.training.run import Run
 from genctl.training.score import Score
 from genctl.training.verdict import verdict
@@ -122,11 +122,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """The settings: preset, then the length, then what is laid over. Raises UsageError for an unknown section."""
     values = config.load_preset(family, preset) if preset else {}
-    if minutes is not None and steps is not None:
-        raise UsageError("--minutes or --steps, not both")
-    if minutes is not None or steps is not None:
-        values["train"] = {**values.get("train", {}), "minutes": minutes, "steps": steps}
-    values = config.merge(values, over)
+    values = config.merge(with_length(values, minutes, steps), over)
     for section in values:
         if section not in ("model", "train", "data"):
             raise UsageError(f"--set section {section}: not one of model, train, data")

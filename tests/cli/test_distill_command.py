@@ -152,6 +152,7 @@ def test_what_cannot_be_distilled(models: Path, capsys: pytest.CaptureFixture[st
         (["--model", "tiny-rf", "--set", "data.flip=true"], "--set section"),
         (["--model", "tiny-rf", "--method", "dmd", "--pairs", "9"], "--pairs has no effect"),
         (["--model", "tiny-rf", "--minutes", "0"], "say how long"),
+        (["--model", "tiny-rf", "--minutes", "1", "--updates", "1"], "--minutes or --updates, not both"),
         (["--model", "tiny-rf", "--set", "distill.stages=0"], "distill.stages is 0"),
         (["--model", "tiny-rf", "--prompts", "asked.txt"], "asked.txt: rot: not one of green, red"),
     ):
