@@ -1,14 +1,14 @@
 """Configuration is strict: unknown keys and wrong types are named, presets all build."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 
 from genctl import config
 from genctl.data.pictures import DataConfig
 from genctl.errors import UsageError
-from genctl.families.distill.settings import DistillConfig
+from genctl.families.distill.settings import DistillConfig, Method
 from genctl.families.registry import family_class
 from genctl.training.optim import TrainConfig
 
@@ -65,6 +65,7 @@ def test_overrides() -> None:
 def test_every_preset_builds(name: str) -> None:
     family, preset = name.split(".", 1)
     values = config.load_preset(family, preset)
+    methods = {method: values.pop(method) for method in get_args(Method) if family == "distill" and method in values}
     assert set(values) <= {"model", "train", "data"} | ({"distill"} if family == "distill" else set())
     kind, section = (DistillConfig, "distill") if family == "distill" else (family_class(family).Config, "model")
     built = config.build(kind, values.get(section, {}))
@@ -72,6 +73,8 @@ def test_every_preset_builds(name: str) -> None:
     config.build(DataConfig, values.get("data", {}))
     train = config.build(TrainConfig, values.get("train", {}))
     assert train.minutes or train.steps
+    for own in methods.values():
+        config.build(TrainConfig, config.merge(values, own)["train"])
 
 
 def test_unknown_preset_suggests() -> None:

@@ -155,7 +155,8 @@ def some_rows(teacher: RF, count: int = 4) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_students_of_a_teacher_with_coarse_patches(method: str) -> None:
+def test_students_of_a_teacher_with_coarse_patches(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frechet, "GATHERED", 0)
     torch.manual_seed(0)
     net = DiTConfig(width=32, depth=2, heads=2, patch=2, text_slots=1, coarse_from=0.65)
     teacher = RF(RFConfig(16, "class", ("green", "red"), architecture="dit", dit=net))
