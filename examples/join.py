@@ -4,7 +4,7 @@
 
 Pictures are linked, not copied (copied where links across disks are not possible); each set is a folder with a
 metadata.jsonl and becomes a folder of its name. A weight multiplies the rows' own (1 unless given); that of a style,
-those of its rows in every set.
+those of its rows in every set. What their ATTRIBUTION.md say is joined too, and becomes a part of a model's file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     given = parser.parse_args()
     styles = {name: float(weight) for name, _, weight in (text.rpartition(":") for text in given.style)}
     given.output.mkdir(parents=True)
-    lines = []
+    lines, attributions = [], dict[str, None]()
     for text in given.sets:
         name, _, weight = text.partition(":")
         folder = Path(name)
@@ -42,7 +42,11 @@ def main() -> None:
             row["file_name"] = f"{folder.name}/{row['file_name']}"
             row["weight"] = row.get("weight", 1.0) * float(weight or 1) * styles.get(row.get("style"), 1.0)
             lines.append(json.dumps(row) + "\n")
+        if (said := folder / "ATTRIBUTION.md").exists():
+            attributions[said.read_text(encoding="utf-8").strip() + "\n"] = None  # once, where sets share it
     (given.output / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
+    if attributions:
+        (given.output / "ATTRIBUTION.md").write_text("\n".join(attributions), encoding="utf-8")
     print(f"{len(lines)} pictures of {len(given.sets)} sets")
 
 

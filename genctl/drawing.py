@@ -96,8 +96,7 @@ def request_of(
 
 def made_by(family: Family, name: str, **facts: Any) -> dict[str, Any]:
     """The provenance document of a picture."""
-    shown = Path(name).stem if hub.path_like(name) else name  # a name, never a path of this machine
-    document = {"version": __version__, "model": shown, "sha256": family.sha256} | facts
+    document = {"version": __version__, "model": hub.plain_name(name), "sha256": family.sha256} | facts
     return {key: value for key, value in document.items() if value not in (None, "")}
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,16 @@ def leads_elsewhere(name: str) -> bool:
 
 def path_like(name: str) -> bool:
     return any(mark in name for mark in ("/", "\\")) or name.endswith((".safetensors", *files.PICKLE_ENDINGS))
+
+
+def plain_name(name: str) -> str:
+    """What files say of a model that was named so: the last part of a path, never a path of this machine."""
+    if not path_like(name):
+        return name
+    *folders, last = [part for part in re.split(r"[/\\]", name) if part] or [name]
+    if last == "model.safetensors" and folders:
+        return folders[-1]
+    return last.removesuffix(".safetensors")
 
 
 def read_document(path: Path) -> tuple[dict[str, Any], files.Header]:

@@ -170,7 +170,7 @@ class Model:
         """Its name, never a path of this machine."""
         from genctl import hub
 
-        return Path(self.name).stem if hub.path_like(self.name) else self.name
+        return hub.plain_name(self.name)
 
     def decode(self, codes: Codes, name: str = "codes") -> Picture | Clip:
         """The picture (or clip) of codes or, where they say so, of noise. Raises InputError for codes of another

@@ -3,10 +3,10 @@
     pip install scikit-image scikit-learn
     python examples/photos/build.py data/photos          # and `apt-get download lomiri-wallpapers-16.04` (16 MB)
 
-Photographs: those of scikit-image (public domain and CC0), the two of scikit-learn (CC BY 2.0) and the ten in Ubuntu
-Touch's wallpapers that are under CC BY 4.0 or CC0. From each, squares of between 128 px and the whole, at random
-places, are written at 128 px with the name of their photograph; all of three photographs are held out. More photographs
-may be given by path.
+Photographs: fourteen of scikit-image (public domain and CC0), the two of scikit-learn (CC BY 2.0) and the ten in Ubuntu
+Touch's wallpapers that are under CC BY 4.0 or CC0; ATTRIBUTION.md names their makers. From each, squares of between 128
+px and the whole, at random places, are written at 128 px with the name of their photograph; all of three photographs
+are held out. More photographs may be given by path.
 """
 
 from __future__ import annotations
@@ -31,6 +31,13 @@ WALLPAPERS = """
     aitzgorri_by_Aitzol_Berasategi friends_by_Aitzol_Berasategi life_by_Aitzol_Berasategi
     picosdeeuropa_by_Aitzol_Berasategi sunset_by_Aitzol_Berasategi Picture_0B_by_freespace Picture_1A_by_freespace
     seeding_by_Clements_Engelhardt umang_by_Abhishek_Mudgal Wine_by_Jakkub_Mede"""
+ATTRIBUTION = """# Where the photographs come from
+- scikit-image's data folder: public domain, CC0, or no known copyright restrictions.
+- china (c) danielbuechele, flower (c) vultilion, both on Flickr, CC BY 2.0; packaged by scikit-learn.
+- Wallpapers of Ubuntu Touch, (c) 2018 Aitzol Berasategi, Trevor "Freespace", Abhishek Mudgal, Jakub Mede, CC BY 4.0;
+  Clemens Engelhardt, CC0.
+All are cropped and made smaller.
+"""
 HELD_OUT = ("chelsea", "china", "Wine_by_Jakkub_Mede")
 PIXELS = 128
 
@@ -79,6 +86,7 @@ def main() -> None:
                 rows.append({"file_name": name, "text": path.stem.split("_by_")[0].replace("_", " "), "split": split})
     lines = (json.dumps(row) + "\n" for row in rows)
     (given.output / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
+    (given.output / "ATTRIBUTION.md").write_text(ATTRIBUTION, encoding="utf-8")
     print(f"{len(rows)} crops of {len(photographs)} photographs, {sum(r['split'] == 'test' for r in rows)} held out")
 
 

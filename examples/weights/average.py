@@ -39,7 +39,7 @@ def average(first: str, second: str, share: float, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", help="run folder, model file or name")
-    parser.add_argument("second", help="the same, trained on from the first")
+    parser.add_argument("second", help="the same, of the same network and teacher")
     parser.add_argument("--share", type=float, default=0.5, help="how much of the second, 0 to 1")
     parser.add_argument("-o", "--out", type=Path, required=True, help="run folder")
     options = parser.parse_args()

@@ -2,10 +2,12 @@
 
     python examples/weights/publish.py runs/vae vae --licence "..." --figures figures.json
     python examples/weights/publish.py runs/ldm ldm --set codec=vae --set sampling.guidance_interval=[0.5,1.0]
+    python examples/weights/publish.py gan gan --attribution data/nine/ATTRIBUTION.md   # its header anew
     python examples/weights/publish.py            # only rebuild index.json from what lies in weights/
 
 A model that names parts (an ldm its codec and text encoder) gets the hashes of the shipped ones. A codec whose decoder
-alone was trained further has the same codes, so a model trained on the earlier one stays valid: publish it again.
+alone was trained further has the same codes, so a model trained on the earlier one stays valid: publish it again. What
+a header says already stays unless it is given anew; of paths on the machine that trained it the last part is kept.
 """
 
 from __future__ import annotations
@@ -19,12 +21,19 @@ from genctl import config, files, hub
 WEIGHTS = Path(__file__).parents[2] / "weights"
 
 
-def publish(source: str, name: str, licence: str, figures: Path | None, title: str, sets: list[str]) -> None:
+def publish(source: str, name: str, given: argparse.Namespace) -> None:
     tensors, header = files.load_tensors(hub.resolve(source))
-    document = header.document | {"title": title or name, "licence": licence}
-    if figures:
-        document["figures"] = document.get("figures", {}) | json.loads(figures.read_text())
-    for text in sets:
+    before = header.document
+    licence = given.licence or before.get("licence", "Apache-2.0")
+    title = given.title or before.get("title", name)
+    document = before | {"title": title, "licence": licence}
+    document["figures"] = document.get("figures", {}) | (json.loads(given.figures.read_text()) if given.figures else {})
+    if given.attribution:
+        document["data"] = document.get("data", {}) | {"attribution": given.attribution.read_text(encoding="utf-8")}
+    for where, key in (("figures", "model"), ("training", "init")):
+        if document.get(where, {}).get(key):
+            document[where] = document[where] | {key: hub.plain_name(document[where][key])}
+    for text in given.sets:
         document["config"] = config.merge(document["config"], config.parse_override(text))
     for kind, part in document.get("parts", {}).items():
         part["name"] = document["config"][kind]
@@ -32,7 +41,7 @@ def publish(source: str, name: str, licence: str, figures: Path | None, title: s
         part["sha256"] = hub.weights_sha256(path, files.read_header(path))
     metadata = header.metadata | {
         "genctl": json.dumps(document, sort_keys=True, ensure_ascii=False),
-        "modelspec.title": title or name,
+        "modelspec.title": title,
         "modelspec.license": licence,
     }
     copied = {key: tensor.clone() for key, tensor in tensors.items()}  # the file may be the one we replace
@@ -60,13 +69,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", nargs="?", help="run folder or model file")
     parser.add_argument("name", nargs="?", help="its name in weights/")
-    parser.add_argument("--licence", default="Apache-2.0")
+    parser.add_argument("--licence", default="")
     parser.add_argument("--title", default="")
+    parser.add_argument("--attribution", type=Path, help="an ATTRIBUTION.md: who made what it was trained on")
     parser.add_argument("--figures", type=Path, help="JSON document of measured figures")
     parser.add_argument("--set", action="append", default=[], dest="sets", help="change its configuration: codec=vae")
     options = parser.parse_args()
     if options.source:
-        publish(options.source, options.name, options.licence, options.figures, options.title, options.sets)
+        publish(options.source, options.name, options)
     rebuild_index()
     print((WEIGHTS / "index.json").read_text(), end="")
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The pixel-space flow at 64 px, text to image, no codec; PRESET=gpu on a GPU. To go on from a file of a day before: INIT=rf.
+# The pixel-space flow at 64 px, text to image, no codec; PRESET=gpu on a GPU. To go on from the shipped one: INIT=rf.
 set -euo pipefail
 data=${1:-data/emoji} preset=${PRESET:-cpu} run=${RUN:-runs/rf}
 genctl train --model rf "$data" -o "$run" --preset "$preset" --minutes "${MINUTES:-60}" --set train.compile=true \

@@ -7,4 +7,4 @@ genctl train --model vae "$data" -o "$run" --preset "${PRESET:-cpu}" --minutes "
   --set model.loss.train_encoder=false --set model.loss.equivariance=0 --set train.learning_rate=4e-4
 genctl eval "$run" "${JUDGED:-data/emoji}" --json | tee "$run/figures.json"
 python "$(dirname "$0")/publish.py" "$run" vae --title "Picture codec, f8, 6 channels" \
-  --licence "Apache-2.0; drawings it learnt from: MIT, Apache-2.0, CC-BY-4.0, public domain" --figures "$run/figures.json"
+  --licence "Apache-2.0; pictures it learnt from: MIT, Apache-2.0, CC-BY-4.0, CC-BY-2.0, CC0, public domain" --figures "$run/figures.json"

@@ -33,7 +33,7 @@ def evaluate(
     bpd: Annotated[
         bool, typer.Option("--bpd", help="Bits a dimension of at most 64 held-out pictures (rf, ar).")
     ] = False,
-    most: Annotated[int, typer.Option("--limit", help="At most so many pictures of each kind.", min=1)] = 400,
+    most: Annotated[int, typer.Option("--limit", help="At most N pictures a group (held out, trained).", min=1)] = 400,
     device: shared.Device = "auto",
     trust: shared.Trust = False,
     as_json: shared.Json = False,

@@ -71,7 +71,7 @@ def info(
     targets: Annotated[list[str], typer.Argument(help="Models, pictures, code files, or folders of pictures.")],
     as_json: shared.Json = False,
 ) -> None:
-    """Say everything that files say of themselves; for a picture, how it was made."""
+    """Show the metadata of files; of a picture, how it was made."""
     every = [path for target in targets for path in _files_of(target)]
     failed: GenctlError | None = None
     for number, target in enumerate(every):

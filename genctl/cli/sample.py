@@ -44,7 +44,7 @@ def sample(
     skip_existing: shared.SkipExisting = False,
     prompts: Annotated[
         str | None,
-        typer.Option(help="File, or - (each line is drawn as it comes): a prompt or JSON with any option, a line."),
+        typer.Option(help="File (- for stdin) of prompts or JSON objects of options, one a line."),
     ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All pictures on one sheet, labelled by what differs.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Show each step in the terminal.")] = False,
@@ -63,7 +63,7 @@ def sample(
     *,
     asked: dict[str, list[Any]],
 ) -> None:
-    """Draw pictures: genctl sample --model ldm --prompt cat --cfg 4. Lists (--cfg 1,2,4 --steps 4,20) draw them all."""
+    """Draw pictures: genctl sample --model ldm --prompt cat --cfg 4. A list (--cfg 1,2,4 --steps 4,20) draws every combination."""
     given = shared.given(context)
     if (width is None) != (height is None) or (width and "size" in asked):
         raise UsageError("--width and --height go together, instead of --size WxH")

@@ -103,7 +103,7 @@ def require(name: str, verb: str, **wanted: bool) -> dict[str, Any]:
         raise ModelError(f"{path}: damaged ({error})") from None
     if verb not in document["can"]:
         able = [other for other, row in known_documents() if verb in row["can"]]
-        hint = f"; models that can: {', '.join(able[:5])}" if able else ""
+        hint = f"; models that can: {', '.join(able)}" if able else ""
         raise UsageError(f"a {document['family']} model ({name}) cannot {verb}{hint}")
     for condition, asked in wanted.items():
         if asked and condition not in document["can"]:

@@ -63,7 +63,7 @@ def distill(
     for section in values:
         if section not in ("train", "distill", *(("data",) if data else ())):
             raise UsageError(f"--set section {section}: not one of train, distill")
-    shown = Path(model).stem if hub.path_like(model) else model
+    shown = hub.plain_name(model)
     run = Run(Path(output or Path("runs") / f"{shown}-fast"))
     run.check()
     run.refuse_second()
@@ -83,10 +83,9 @@ def distill(
     if method not in WITHOUT_PICTURES and pairs is None and data is None:
         pairs, seconds = pairs_of(run, train_config)
     held_texts: list[str] = []
-    shown_init = Path(init).stem if init and hub.path_like(init) else init
     document = {
         "family": student.name, "config": config.to_dict(student.config), "train": config.to_dict(train_config),
-        "seed": seed, "init": shown_init or shown, "data": {"pairs": pairs}, "version": __version__,
+        "seed": seed, "init": hub.plain_name(init) if init else shown, "data": {"pairs": pairs}, "version": __version__,
         "teacher": {"name": shown, "sha256": teacher.weights_sha256, "method": method, "steps": steps,
                     "settings": config.to_dict(lesson)},
     }  # fmt: skip

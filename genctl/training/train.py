@@ -217,7 +217,9 @@ def _plan(family: Family, autocast: Any, train_config: TrainConfig) -> str:
 
 
 def training_facts(document: dict[str, Any]) -> dict[str, Any]:
-    return {"training": {"settings": document["train"], "seed": document["seed"], "init": document["init"]}}
+    begun = document["init"]
+    init = hub.plain_name(begun) if begun else begun  # its path stays in the run folder
+    return {"training": {"settings": document["train"], "seed": document["seed"], "init": init}}
 
 
 def facts_of(family: Family, pictures: Pictures, document: dict[str, Any]) -> dict[str, Any]:

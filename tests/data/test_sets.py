@@ -51,6 +51,18 @@ def test_joined_sets_keep_their_splits_and_weigh_as_asked(tmp_path: Path) -> Non
     assert sorted({(entry.captions[0][:3], entry.weight) for entry in pictures.entries}) == [("blu", 1.0), ("red", 2.0)]
 
 
+def test_joined_sets_name_the_makers_of_all_of_them_once(tmp_path: Path) -> None:
+    for name, said in (("a", "- by A\n"), ("b", "- by B\n"), ("c", "- by A\n"), ("d", None)):
+        shape_folder(tmp_path / name, copies=1)
+        if said is not None:
+            (tmp_path / name / "ATTRIBUTION.md").write_text(said)
+    run("join.py", tmp_path / "joined", *(tmp_path / name for name in "abcd"))
+    pictures = load(tmp_path / "joined", 32, DataConfig())
+    assert pictures.attribution.split("\n") == ["- by A", "", "- by B", ""]
+    run("join.py", tmp_path / "silent", tmp_path / "d")
+    assert not (tmp_path / "silent" / "ATTRIBUTION.md").exists()
+
+
 def test_crops_lie_within_the_photograph_at_all_scales() -> None:
     build = module("photos/build.py")
     ramp = Image.linear_gradient("L").resize((640, 400)).convert("RGB")
