@@ -32,6 +32,9 @@ from safetensors import safe_open
 
 PACKAGE, VERSION = "openclipart-svg", "1:0.18+dfsg-19"
 DIGEST = "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5"
+ATTRIBUTION = """# Where the clip art comes from
+- openclipart.org, public domain, packaged by Debian; each picture's maker is in metadata.jsonl.
+"""
 INSIDE = "./usr/share/openclipart/svg/"
 # folders
 LEFT_OUT = """
@@ -194,6 +197,7 @@ def main() -> None:
             kept.append({key: value for key, value in row.items() if key != "path"})
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
     (options.out / "metadata.jsonl").write_text(text, encoding="utf-8")
+    (options.out / "ATTRIBUTION.md").write_text(ATTRIBUTION, encoding="utf-8")
     contact_sheet(options.out, kept).save(options.out / "contact.png")
     groups = ", ".join(f"{count} {group}" for group, count in Counter(row["group"] for row in kept).most_common())
     held = sum(row["split"] == "test" for row in kept)

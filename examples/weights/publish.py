@@ -7,7 +7,7 @@
 
 A model that names parts (an ldm its codec and text encoder) gets the hashes of the shipped ones. A codec whose decoder
 alone was trained further has the same codes, so a model trained on the earlier one stays valid: publish it again. What
-a header says already stays unless it is given anew; of paths on the machine that trained it the last part is kept.
+a header says already stays unless it is given anew; no path of the machine that trained it does.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ def publish(source: str, name: str, given: argparse.Namespace) -> None:
     document["figures"] = document.get("figures", {}) | (json.loads(given.figures.read_text()) if given.figures else {})
     if given.attribution:
         document["data"] = document.get("data", {}) | {"attribution": given.attribution.read_text(encoding="utf-8")}
-    for where, key in (("figures", "model"), ("training", "init")):
-        if document.get(where, {}).get(key):
-            document[where] = document[where] | {key: hub.plain_name(document[where][key])}
+    if "model" in document["figures"]:
+        document["figures"]["model"] = name
+    if begun := document.get("training", {}).get("init"):
+        document["training"] = document["training"] | {"init": hub.plain_name(begun)}
     for text in given.sets:
         document["config"] = config.merge(document["config"], config.parse_override(text))
     for kind, part in document.get("parts", {}).items():
@@ -43,6 +44,7 @@ def publish(source: str, name: str, given: argparse.Namespace) -> None:
         "genctl": json.dumps(document, sort_keys=True, ensure_ascii=False),
         "modelspec.title": title,
         "modelspec.license": licence,
+        "modelspec.hash_sha256": "0x" + files.tensors_sha256(tensors),
     }
     copied = {key: tensor.clone() for key, tensor in tensors.items()}  # the file may be the one we replace
     files.save_tensors(WEIGHTS / f"{name}.safetensors", copied, metadata)

@@ -45,9 +45,9 @@ def interpolate(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Between seeds, such as 1,2,3.")] = None,
     prompts: Annotated[bool, typer.Option("--prompts", help="The ends are prompts: --prompts cat dog.")] = False,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="Prompt of all frames, with --seeds or --direction.")] = "",
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="Of all frames, with --seeds or --direction.")] = "",
     seed: Annotated[
-        int, typer.Option("--seed", "-s", min=0, max=MOST_SEED, help="Seed of all frames, with --prompts or --direction.")
+        int, typer.Option("--seed", "-s", min=0, max=MOST_SEED, help="Of all frames, with --prompts or --direction.")
     ] = 0,
     space: Annotated[
         str | None,
