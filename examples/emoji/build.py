@@ -86,8 +86,9 @@ def concept_rows(
 ) -> list[Row]:
     """A concept's rows, one a style that draws it. A skin tone follows its base's split, or the answer would leak."""
     there = [style for style in STYLES if key in styles.get(style, {})]
-    pairs = held(base, there, str) if group != "flags" else set()
-    drawings = held(base, there, STYLES.__getitem__) if group != "flags" else set()
+    drawn = [style for style in STYLES if base in styles.get(style, {})]  # fewer styles may draw a tone than its base
+    pairs = held(base, drawn, str) if group != "flags" else set()
+    drawings = held(base, drawn, STYLES.__getitem__) if group != "flags" else set()
     return [
         {
             "file_name": f"{style}/{key}.webp",

@@ -174,7 +174,8 @@ def turned(image: Image.Image, old: str, new: str) -> Image.Image:
     """The picture with pixels of the colour `old` turned to `new`, lightness kept; other colours stay."""
     table: dict[tuple[int, int, int], tuple[int, int, int]] = {}
     pixels = []
-    for red, green, blue, alpha in image.get_flattened_data():  # type: ignore[misc]
+    flat = getattr(image, "get_flattened_data", None) or image.getdata  # the first from Pillow 12.1 on
+    for red, green, blue, alpha in flat():
         key = (red, green, blue)
         if key not in table:
             table[key] = turned_colour(key, old, new)

@@ -23,6 +23,8 @@ def average(first: str, second: str, share: float, out: Path) -> None:
         raise SystemExit(f"{first} and {second} have different networks")
     if one.document.get("teacher", {}).get("sha256") != two.document.get("teacher", {}).get("sha256"):
         raise SystemExit(f"{first} and {second} have different teachers")
+    if one.document["config"]["net"].get("scalars") != two.document["config"]["net"].get("scalars"):
+        raise SystemExit(f"{first} and {second} are conditioned on different things")
     mean = {key: ours[key].float().lerp(tensor.float(), share).to(tensor.dtype) for key, tensor in theirs.items()}
     document = two.document | {"figures": {}}
     document["training"] = document.get("training", {}) | {

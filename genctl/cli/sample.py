@@ -63,7 +63,7 @@ def sample(
     *,
     asked: dict[str, list[Any]],
 ) -> None:
-    """Draw pictures: genctl sample --model ldm --prompt cat --cfg 4. Lists (--cfg 1,4 --steps 4,20): every combination."""
+    """Draw pictures: genctl sample --model ldm --prompt cat --cfg 4. Lists (--cfg 1,4 --steps 4,20) draw every pair."""
     given = shared.given(context)
     if (width is None) != (height is None) or (width and "size" in asked):
         raise UsageError("--width and --height go together, instead of --size WxH")

@@ -70,6 +70,8 @@ def _unpack(
     digest = hashlib.sha256(b"2 fashion" if _fashion(sources[0].parent) else b"2")  # names are not in the files
     digest.update(b"" if endings == ENDINGS else " ".join(endings).encode())
     for source in sources:
+        if len(sources) > 1:
+            digest.update(f"{source.name}\n".encode("utf-8", "surrogateescape"))  # which is which, and what is held out
         with source.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     target = cache_folder() / "unpacked" / digest.hexdigest()[:32]

@@ -65,8 +65,9 @@ def default_kinds(model: Family, pictures: Pictures) -> list[str]:
     else distances."""
     if moves(pictures):
         return ["motion"]
-    styles = {entry.style for entry in pictures.entries if entry.concept and entry.style}
-    return ["retrieval"] if "text" in model.can and len(styles) > 1 else ["distance"]
+    pairs = [(entry.concept, entry.style) for entry in pictures.entries if entry.concept and entry.style]
+    once = len(set(pairs)) == len(pairs)
+    return ["retrieval"] if "text" in model.can and once and len({style for _, style in pairs}) > 1 else ["distance"]
 
 
 def samples(
@@ -83,6 +84,8 @@ def samples(
     if "retrieval" in kinds:
         figures |= retrieval(model, pictures, most, options, stages)
     if {"distance", "memorised"} & set(kinds):
+        if not len(pictures.split(False)):
+            raise InputError("all pictures are held out; distances and copies are measured against training pictures")
         made = draw_like(model, pictures.split(False), most, options, stages("drawing"))
         figures["distance"] = distances(model, made, pictures, stages(REAL)) if "distance" in kinds else None
         figures["memorised"] = memorised(made, pictures) if "memorised" in kinds else None

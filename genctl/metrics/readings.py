@@ -44,7 +44,7 @@ def distance(figures: Mapping[str, Any]) -> str:
     floor = figures.get("floor", {}).get("frechet")
     if floor is None:
         return "lower is better; too few pictures are held out to say what real ones score"
-    times = figures["frechet"] / max(floor, 1e-9)
+    times = figures.get("as_few", figures)["frechet"] / max(floor, 1e-9)
     return f"{_word(times, 1.3, 2.0)}: {times:.1f} times what as many real pictures score ({floor:g}); lower is better"
 
 

@@ -53,15 +53,20 @@ def distances(
     model: Family, made: Tensor, pictures: Pictures, report: Report = lambda done, total: None
 ) -> dict[str, Any]:
     """Frechet and kernel distance (x 1000) of samples to the training pictures, with precision and recall; `floor` has
-    what the held-out pictures score against them, as many as there are. Under the name of the extractor: no figure is
-    comparable with Inception's."""
+    what held-out pictures score against them, as many as were drawn; where fewer are held out, `as_few` has what so
+    many of the drawn ones score. Under the name of the extractor: no figure is comparable with Inception's."""
     net = extractor(model.device)
     every = real_features(net, pictures, report=report)  # of both parts: retrieval needs them too, and they are cached
     held_out = torch.tensor([entry.held_out for entry in pictures.entries])
     real, held = every[~held_out], every[held_out]
-    figures: dict[str, Any] = {"extractor": EXTRACTOR} | against(features_of(net, made), real)
-    if len(held) > 3:  # as many as there are samples, where there are: a Frechet distance falls with the count
-        figures["floor"] = against(held[: len(made)], real)
+    drawn = features_of(net, made)
+    figures: dict[str, Any] = {"extractor": EXTRACTOR} | against(drawn, real)
+    if len(held) > 3:
+        count = min(len(held), len(drawn))  # a Frechet distance falls with it
+        order = torch.randperm(len(held), generator=generator("floor"))  # folders are sorted by class, style and name
+        figures["floor"] = against(held[order[:count]], real)
+        if count < len(drawn):
+            figures["as_few"] = against(drawn[:count], real)
     return figures | {"reading": readings.distance(figures)}
 
 

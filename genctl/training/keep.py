@@ -133,10 +133,11 @@ class Keeper:
 
     def validate(self, most: int = 256) -> dict[str, float]:
         """Means of the held-out figures over at most `most` pictures, with the same draws each time."""
-        if self.held_out is None or not len(self.held_out.weights):
+        if self.held_out is None or not self.held_out.weights.any():
             return {}
         sums: dict[str, float] = {}
-        rows = torch.linspace(0, len(self.held_out.weights) - 1, min(most, len(self.held_out.weights))).round().long()
+        known = self.held_out.weights.nonzero()[:, 0]  # a row without weight is none that batches are asked for
+        rows = known[torch.linspace(0, len(known) - 1, min(most, len(known))).round().long()]
         for index, chunk in enumerate(rows.split(64)):
             batch = self.held_out.batch(chunk, Draw(rng.address("held out", index), len(chunk)))
             draw = Draw(rng.address("held out noise", index), len(chunk), self.model.device)

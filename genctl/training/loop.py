@@ -27,7 +27,7 @@ from genctl.families.base import Family, Source
 from genctl.rng import Draw
 from genctl.text import printable
 from genctl.training.keep import Keeper, last_good
-from genctl.training.optim import PowerEMA, TrainConfig, make_optimisers, rate, update
+from genctl.training.optim import PowerEMA, TrainConfig, check_moments, make_optimisers, rate, update
 from genctl.training.probe import Probe
 from genctl.training.run import Run, State, not_finite
 from genctl.training.score import Score
@@ -301,7 +301,8 @@ class Trainer:
             self._restore(tensors)
         except (RuntimeError, KeyError, ValueError) as error:
             said = printable(" ".join(str(error).split()), 80)
-            raise UsageError(f"{self.run.folder}: its state is of another architecture ({said})") from None
+            why = f"{self.run.folder}: its state is of another network or optimiser ({said})"
+            raise UsageError(f"{why}; --init {self.run.folder} with another -o begins from its weights") from None
         self.run.drop_after(self.step, self.remark)
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
@@ -314,6 +315,7 @@ class Trainer:
                 if key.startswith(f"optimiser/{name}/"):
                     _, _, place, moment = key.split("/")
                     states.setdefault(int(place), {})[moment] = value.clone()
+            check_moments(optimiser, states)
             optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
 
     @contextmanager

@@ -105,6 +105,18 @@ def update(
     return norm, skipped
 
 
+def check_moments(optimiser: torch.optim.Optimizer, states: dict[int, dict[str, Tensor]]) -> None:
+    """Raise ValueError for moments that are not of this optimiser and its parameters, by their order: torch would take
+    them."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    names = {"momentum"} if isinstance(optimiser, Muon) else {"step", "exp_avg", "exp_avg_sq"}
+    for index, moments in states.items():
+        if index >= len(parameters) or moments.keys() != names:
+            raise ValueError("other trained parameters" if index >= len(parameters) else "another optimiser")
+        if any(moment.ndim and moment.shape != parameters[index].shape for moment in moments.values()):
+            raise ValueError("other trained parameters")
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum whose matrices are made orthogonal: every direction of a weight moves equally far, whatever the size of
     its gradient (Jordan 2024, kellerjordan.github.io/posts/muon). A step's RMS is `size` times the learning rate, so

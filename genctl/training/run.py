@@ -74,7 +74,8 @@ class Run:
 
     def begin(self, document: dict[str, Any], override: bool) -> bool:
         """Create the folder, or check that `document` is what the run began with (its length may have grown). True when
-        there is a state to resume; where there is none, what a run left that was stopped before its first goes.
+        there is a state to resume, which keeps its document until `record`; where there is none, what a run left that
+        was stopped before its first goes.
 
         Raises UsageError that shows the differences, or InputError for a damaged run.json, unless `override`.
         """
@@ -96,7 +97,8 @@ class Run:
         else:
             for path in (self.metrics, self.early, *self.samples.glob("[0-9]*.png")):
                 path.unlink(missing_ok=True)
-        self.record(document)
+        if not self.states():
+            self.record(document)
         return bool(self.states())
 
     def record(self, document: dict[str, Any]) -> None:
@@ -213,7 +215,8 @@ class Run:
         found = list(self.folder.iterdir()) if self.folder.is_dir() else []
         if all(path.name == "run.json" or _of_no_run(path) for path in found):
             for path in sorted(found, key=lambda path: path.name == LOCK):  # the lock last: it guards the others
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(PermissionError):  # Windows, of the lock that we hold
+                    path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # another process has begun here meanwhile
                 self.folder.rmdir()
 

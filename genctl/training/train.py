@@ -162,13 +162,15 @@ def fit(
             begin()
         started = time.monotonic()
         source, held_out = sources()
-        run.record(document)
+        if not resumed:
+            run.record(document)
         if sample_prompts:
             setattr(source, "preview_prompts", sample_prompts)  # noqa: B010  # of sources that have such
         prepared = (time.monotonic() - started) / 60
         trainer = Trainer(family, source, held_out, run, train_config, document["seed"], remark, prepared, score)
         if resumed:
             trainer.resume()
+            run.record(document)  # not before: what is refused leaves the run as it was
             remark(f"resuming {run.folder} at step {trainer.step}")
         remark(_plan(family, trainer.autocast, train_config))
         trainer.train(lambda: facts, report)

@@ -54,6 +54,24 @@ def test_train_encode_with_it_and_resume(capsys: pytest.CaptureFixture[str]) -> 
     assert [row["step"] for row in rows if "loss" in row] == [3, 4]
 
 
+@pytest.mark.parametrize(
+    "changed", ["train.optimiser=muon", "model.loss.train_encoder=false"], ids=["optimiser", "trained parameters"]
+)
+def test_a_state_of_another_optimiser_is_refused_and_the_run_left_as_it_was(
+    changed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = [*VAE, "--set", "train.optimiser=adamw"]
+    assert execute([*plain, "--steps", "1"]) == 0
+    before = Path("runs/codec/run.json").read_bytes()
+    capsys.readouterr()
+    assert execute([*plain, "--steps", "2", "--override", "--set", changed]) == 2
+    said = capsys.readouterr().err
+    assert "its state is of another network or optimiser" in said
+    assert "--init runs/codec" in said
+    assert Path("runs/codec/run.json").read_bytes() == before
+    assert execute([*plain, "--steps", "2"]) == 0
+
+
 def test_train_a_text_model_and_draw(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute([*LDM, "--steps", "2"]) == 0
     assert execute(["sample", "--model", "runs/mine", "-p", "red circle", "--steps", "2", "-o", "a.png"]) == 0

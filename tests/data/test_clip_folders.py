@@ -3,10 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import clip_folder, draw_shape, moving
+from torch import Tensor
 
 from genctl.data import clips as clip_data
 from genctl.data.clips import Clips, ClipSource, consecutive, load_clips
@@ -16,6 +18,7 @@ from genctl.media.clips import encode_film
 from genctl.media.pictures import to_tensor
 from genctl.rng import Draw
 from genctl.sizes import Size
+from genctl.training.keep import Keeper
 
 
 def loaded(folder: Path, frames: int = 5, lines: list[str] | None = None, **config: object) -> Clips:
@@ -190,6 +193,19 @@ def test_batches_of_clips_and_of_stills(tmp_path: Path) -> None:
     assert bytes(still.flatten().tolist()) in seen
     only = ClipSource(loaded(clip_folder(tmp_path / "b", stills=6))._rows([8, 9]), 5, 0.0, torch.device("cpu"))
     assert only.batch(torch.tensor([0, 1]), Draw(0, 2))["clips"].shape == (2, 1, 3, 32, 32)
+
+
+def test_held_out_figures_of_clips_are_of_clips(tmp_path: Path) -> None:
+    clips = loaded(clip_folder(tmp_path, stills=60)).split(True)
+    source = ClipSource(clips, 5, 0.0, torch.device("cpu"))
+    asked: list[Tensor] = []
+    source.batch = lambda rows, draw: asked.append(rows) or {}  # type: ignore[method-assign, func-returns-value]
+    keeper = Keeper.__new__(Keeper)
+    keeper.held_out, keeper.model = source, SimpleNamespace(device=torch.device("cpu"), validation_loss=lambda *_: {})
+    keeper.validate()
+    assert torch.equal(torch.cat(asked), (~clips.still()).nonzero()[:, 0])
+    source.weights = torch.zeros(len(clips))
+    assert keeper.validate() == {}
 
 
 def test_a_mirrored_clip_is_mirrored_throughout(tmp_path: Path) -> None:

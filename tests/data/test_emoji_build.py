@@ -157,6 +157,15 @@ def test_the_first_five_styles_keep_their_splits() -> None:
     assert held > 50
 
 
+def test_a_tone_follows_its_base_whatever_styles_draw_it() -> None:
+    base = next(f"{n:x}" for n in itertools.count(0x1F000) if is_held_out(f"{n:x}", "twemoji"))
+    tone = f"{base}-1f3fb"
+    styles = {"noto": {base: b""}, "twemoji": {base: b"", tone: b""}}
+    for key in (base, tone):
+        made = build.concept_rows(base, key, "a label", [], "people-body", 1.0, styles)
+        assert {row["style"]: row["split"] for row in made}["twemoji"] == "test"
+
+
 def test_a_thing_is_never_held_out_in_all_its_styles() -> None:
     key = next(f"{n:x}" for n in itertools.count(0x1F000) if is_held_out(f"{n:x}", "firefox"))
     alone = build.concept_rows(key, key, "a label", [], "objects", 1.0, {"firefox": {key: b""}})

@@ -63,6 +63,51 @@ def test_joined_sets_name_the_makers_of_all_of_them_once(tmp_path: Path) -> None
     assert not (tmp_path / "silent" / "ATTRIBUTION.md").exists()
 
 
+def one_picture(folder: Path, colour: str, **said: object) -> Path:
+    folder.mkdir(parents=True)
+    Image.new("RGB", (8, 8), colour).save(folder / "1.png")
+    (folder / "metadata.jsonl").write_text(json.dumps({"file_name": "1.png", "text": colour, **said}) + "\n")
+    return folder
+
+
+def test_sets_of_one_name_are_refused_and_their_pictures_left_alone(tmp_path: Path) -> None:
+    ours, theirs = one_picture(tmp_path / "a" / "set", "red"), one_picture(tmp_path / "b" / "set", "blue")
+    before = (ours / "1.png").read_bytes()
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run("join.py", tmp_path / "joined", ours, theirs)
+    assert "two sets have one name" in error.value.stderr
+    assert (ours / "1.png").read_bytes() == before
+    assert not (tmp_path / "joined").exists()
+
+
+def test_a_picture_that_a_table_names_twice_is_joined(tmp_path: Path) -> None:
+    ours = one_picture(tmp_path / "a", "red")
+    table = (ours / "metadata.jsonl").read_text()
+    (ours / "metadata.jsonl").write_text(table + "\n" + table.replace("red", "a\u2028b"))  # no end of a line
+    assert "2 pictures of 1 sets" in run("join.py", tmp_path / "joined", ours)
+    rows = [json.loads(line) for line in (tmp_path / "joined" / "metadata.jsonl").read_text().split("\n") if line]
+    assert [row["text"] for row in rows] == ["red", "a\u2028b"]
+
+
+def test_what_one_set_holds_out_all_do(tmp_path: Path) -> None:
+    cat = {"codepoint": "1f431", "style": "3d"}
+    clips = one_picture(tmp_path / "clips", "red", split="test", **cat)
+    stills = one_picture(tmp_path / "stills", "red", split="train", family_split="train", **cat)
+    others = one_picture(tmp_path / "others", "blue", split="train", codepoint="1f431", style="noto")
+    plain = one_picture(tmp_path / "plain", "blue", split="train")
+    run("join.py", tmp_path / "joined", clips, stills, others, plain)
+    lines = (tmp_path / "joined" / "metadata.jsonl").read_text().splitlines()
+    assert [json.loads(line)["split"] for line in lines] == ["test", "test", "train", "train"]
+    assert json.loads(lines[1])["family_split"] == "train"
+
+
+def test_the_weight_after_a_folders_name() -> None:
+    named = module("join.py").named
+    assert named("data/photos:2") == (Path("data/photos"), 2.0)
+    assert named("data/photos") == (Path("data/photos"), 1.0)
+    assert named("C:\\data\\photos") == (Path("C:\\data\\photos"), 1.0)
+
+
 def test_crops_lie_within_the_photograph_at_all_scales() -> None:
     build = module("photos/build.py")
     ramp = Image.linear_gradient("L").resize((640, 400)).convert("RGB")

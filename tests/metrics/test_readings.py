@@ -45,6 +45,8 @@ def test_distances_are_compared_with_held_out_pictures() -> None:
     assert readings.distance(figures).startswith("fair: 1.8 times")
     assert readings.distance({"frechet": 80.0} | {"floor": {"frechet": 72.3}}).startswith("good")
     assert "too few" in readings.distance({"frechet": 80.0})
+    few = {"frechet": 60.0, "as_few": {"frechet": 100.0}, "floor": {"frechet": 50.0}}
+    assert readings.distance(few).startswith("fair: 2.0 times")  # by equal counts
 
 
 def test_copies_are_compared_with_twins_among_held_out_pictures() -> None:

@@ -1,16 +1,19 @@
 """Copies are found, and distances order what is near and far."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import shape_folder
+from torch import Tensor
 
 from genctl.data.folder import Entry
 from genctl.data.pictures import DataConfig, Pictures, load
 from genctl.errors import InputError
 from genctl.families.flow.options import FlowOptions
 from genctl.families.saved import load as load_model
+from genctl.metrics import evaluate, samples
 from genctl.metrics.samples import distances, draw_like, memorised, nearest_two, prompt_of
 
 
@@ -49,6 +52,42 @@ def test_distances_order_near_and_far(shapes: Pictures) -> None:
     assert apart["frechet"] > 2 * close["frechet"]
     assert apart["kernel_x1000"] > close["kernel_x1000"]
     assert close["extractor"] == "efficientnet_lite0"
+
+
+def test_the_floor_is_of_held_out_pictures_of_every_kind_and_of_as_many_as_are_drawn(
+    shapes: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "extractor", lambda device: None)
+    held = torch.arange(40.0)[:, None].expand(40, 4)  # in the order of the folder
+    real = torch.randn(200, 4, generator=torch.Generator().manual_seed(0)) * 12 + 20
+    entries = [Entry(Path("a"), held_out=row < 40) for row in range(240)]
+    monkeypatch.setattr(samples, "real_features", lambda *_, **__: torch.cat([held, real]))
+    monkeypatch.setattr(samples, "features_of", lambda net, made: made)
+    seen: list[Tensor] = []
+    monkeypatch.setattr(
+        samples, "against", lambda x, real: seen.append(x) or {"count": len(x), "frechet": 1.0 * len(x)}
+    )
+    told = distances(load_like(), real[:20], replace(shapes, entries=entries))
+    assert told["floor"]["count"] == 20
+    assert "as_few" not in told
+    assert seen[1][:, 0].max() > 30  # not the first twenty
+    told = distances(load_like(), real[:80], replace(shapes, entries=entries))
+    assert told["count"] == 80
+    assert told["floor"]["count"] == told["as_few"]["count"] == 40
+
+
+def test_what_is_measured_unasked_can_be_measured(models: Path, shapes: Pictures) -> None:
+    model = load_model("tiny-ldm")
+    assert evaluate.default_kinds(model, shapes) == ["distance"]  # two pictures of each thing in each style
+    once = list({(entry.concept, entry.style): entry for entry in shapes.entries}.values())
+    assert evaluate.default_kinds(model, replace(shapes, entries=once)) == ["retrieval"]
+
+
+def test_distances_want_training_pictures(models: Path, shapes: Pictures) -> None:
+    with pytest.raises(InputError, match="all pictures are held out"):
+        evaluate.samples(
+            load_model("tiny-ldm"), shapes.split(True), ["distance"], 4, None, lambda name: lambda a, b: None
+        )
 
 
 def load_like() -> object:
