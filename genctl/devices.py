@@ -11,10 +11,11 @@ MOST_THREADS = 1024
 KINDS = ("auto", "cpu", "cuda", "mps")
 
 
-def device_of(name: str) -> Any:
-    """The torch device that `--device` names. Raises UsageError when this machine lacks it."""
+def device_of(name: Any) -> Any:
+    """The torch device that `--device` names, or a torch device. Raises UsageError when this machine lacks it."""
     import torch
 
+    name = str(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if _mps() else "cpu")
     kind = name.split(":")[0]

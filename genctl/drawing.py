@@ -21,7 +21,18 @@ from genctl.errors import InputError
 from genctl.families import registry
 from genctl.families.base import Edit, Family, Request
 from genctl.media.clips import film_at, frames_of, last_frames
-from genctl.media.pictures import as_mask, crops, fit, on_white, read_mask, read_picture, to_float, to_tensor, turn_of
+from genctl.media.pictures import (
+    as_mask,
+    crops,
+    fit,
+    on_white,
+    read_mask,
+    read_picture,
+    to_float,
+    to_tensor,
+    turn_of,
+    upright,
+)
 from genctl.media.stream import read_file
 from genctl.sizes import Size
 
@@ -129,7 +140,7 @@ def as_picture(source: Any, remark: Callable[[str], None] = lambda line: None) -
     if not isinstance(source, Image.Image):
         return read_picture(read_file(Path(source)), str(source), remark)
     try:
-        return on_white(source, turn_of(source, "the picture", remark))
+        return on_white(upright(source.copy()), turn_of(source, "the picture", remark))
     except (ValueError, OSError) as error:
         raise InputError(f"the picture cannot be used: {error}") from None
 
@@ -139,7 +150,7 @@ def _as_mask(source: Any, remark: Callable[[str], None]) -> Image.Image:
     if not isinstance(source, Image.Image):
         return read_mask(read_file(Path(source)), str(source), remark)
     try:
-        return as_mask(source)
+        return as_mask(upright(source.copy()))
     except (ValueError, OSError) as error:
         raise InputError(f"the mask cannot be used: {error}") from None
 

@@ -47,11 +47,15 @@ class PipeClosedError(GenctlError):
     exit_code = 0
 
 
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")  # of torch on CPU, MPS and CUDA, of cuBLAS
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Whether this is Python's, torch's CUDA or torch's CPU way of saying that memory ran out."""
+    """Whether this is Python's or torch's way of saying that memory ran out."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    said = str(error)
+    return isinstance(error, RuntimeError) and any(mark in said for mark in OUT_OF_MEMORY)
 
 
 def nearest(word: str, known: list[str]) -> str:

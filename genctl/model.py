@@ -208,6 +208,8 @@ class Model:
         Where no ends are given, along what one of the options moves (a GAN's `direction`). `asked` are options of
         `draw`; between pictures only steps."""
         made, options = build(self.name, self.document, asked)
+        if isinstance(prompts, str):
+            raise UsageError("interpolate wants a list of prompts")
         along = walked(options)
         kinds = sum((bool(ends), prompts is not None, seeds is not None))
         if kinds > 1 or (kinds == 1 and len(ends or prompts or seeds or []) < 2) or (not kinds and along is None):

@@ -9,12 +9,14 @@ import os
 import re
 import socket
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from genctl.errors import WorldError
 
+ABANDONED = 600  # seconds after which nobody writes into a temporary file any more
 HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
@@ -27,6 +29,10 @@ def write_whole(path: Path, content: bytes | Callable[[IO[bytes]], None], replac
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # also FileExistsError, of a file or a link to nowhere in the folder's place
+        why = "what is where its folder should be is none" if isinstance(error, FileExistsError) else error.strerror
+        raise WorldError(f"{path}: cannot be written ({why or error}); nothing was changed") from None
+    try:
         clear_leftovers(path.parent.absolute())
         prefix = f".{short_name(path.name)}.{HOST}-{os.getpid()}-"  # known for ours once we are gone
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
@@ -44,9 +50,7 @@ def write_whole(path: Path, content: bytes | Callable[[IO[bytes]], None], replac
         else:
             _claim(temporary, path)
     except FileExistsError:
-        if not replace:
-            raise
-        raise WorldError(f"{path}: cannot be written (a file is where its folder should be)") from None
+        raise
     except OSError as error:
         raise WorldError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from None
     finally:
@@ -84,7 +88,7 @@ def _claim(temporary: Path, path: Path) -> None:
 
 def short_name(name: str, most: int = 80) -> str:
     """The beginning of a file name, at most so many bytes."""
-    return os.fsdecode(os.fsencode(name)[:most])
+    return os.fsencode(name)[:most].decode("utf-8", "ignore")
 
 
 @functools.cache
@@ -95,7 +99,8 @@ def clear_leftovers(folder: Path) -> None:
             match = re.fullmatch(rf"\..*\.{HOST}-([0-9]+)-[^.]*", entry.name, re.DOTALL)
             if match and not _runs(int(match[1])):
                 with contextlib.suppress(OSError):
-                    os.unlink(entry.path)
+                    if time.time() - entry.stat().st_mtime > ABANDONED:  # containers of one host name have own numbers
+                        os.unlink(entry.path)
 
 
 def _runs(process: int) -> bool:

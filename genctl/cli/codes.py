@@ -247,7 +247,8 @@ def decode(
     shared.one_stdout(output, as_json)
     documents = _documents(codes)
     stream = names.stream_of(output)
-    listed = documents if stream == "frames" else list(documents)
+    wrong: list[InputError] = []
+    listed = documents if stream == "frames" else list(_whole(documents, wrong))
     if isinstance(listed, list) and stream is not None:
         _one_clip(output, listed)
     paths: list[Path] = []
@@ -262,6 +263,19 @@ def decode(
         path = put_out(picture, paths[index] if paths else None, said, force, stream)
         if path is not None:
             shared.result(path, as_json, {"i": index} | picture.document)
+    if wrong:
+        raise wrong[0]
+
+
+def _whole(
+    documents: Iterator[tuple[Tensor, dict[str, Any]]], wrong: list[InputError]
+) -> Iterator[tuple[Tensor, dict[str, Any]]]:  # fmt: skip
+    """The documents before one that is damaged, which `wrong` gets. Raises InputError where that is the first."""
+    yield next(documents)
+    try:
+        yield from documents
+    except InputError as error:
+        wrong.append(error)
 
 
 def _one_clip(output: str | None, listed: list[tuple[Tensor, dict[str, Any]]]) -> None:

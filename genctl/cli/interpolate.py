@@ -104,6 +104,8 @@ def interpolate(
         raise UsageError("interpolate wants two ends or more")
     if not pictures and not along and frames < len(texts or numbers):
         raise UsageError(f"--frames {frames}: {len(texts or numbers)} ends, each of which is a frame; ask for as many")
+    if output == "":
+        raise UsageError("-o: empty; give a file name, a folder, or -")
     out = output or str(names.unique([Path("interpolation.png")])[0])
     if Path(out).suffix.lower() == ".gif" and (shown := names.hundredths(milliseconds)) != milliseconds:
         shared.remark(f"genctl: a GIF counts in hundredths of a second: --ms {shown}", quiet)
@@ -171,7 +173,10 @@ def _paths(out: str, frames: int, size: tuple[int, int], force: bool) -> list[Pa
         what = f"pictures of {size[0]} x {size[1]} are {total / 1e6:,.0f} megapixels"
         raise UsageError(f"--frames {frames}: {what}, and at most {MOST_TOGETHER // 1_000_000} fit; ask for fewer")
     if out == "-":
+        write.refuse_terminal()
         return []
+    if out.startswith("-."):
+        raise UsageError(f"-o {out}: of clips; -o - streams a walk's frames as PNG after PNG, or give a file")
     if out.endswith("/") or Path(out).is_dir() or "{" in out:
         template = out if "{" in out else str(Path(out) / f"{{i:0{len(str(frames - 1))}d}}.png")
         return names.plan(template, [names.Result(i) for i in range(frames)], force)

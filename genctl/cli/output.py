@@ -170,32 +170,34 @@ class Session:
 
         kept: list[tuple[Image, dict[str, Any]]] = []
         done = 0
-        for name, group in groupby(self.jobs, key=lambda job: job.model):
-            together = list(group)
-            for event in draw(self.family(name), together, self.batch, self._remark):
-                at = self.count + done
-                if event.document is None:
-                    self.display.event("step", event.step, event.steps, picture=self.count + event.index)
-                    if self.preview:
-                        self.display.preview(image_of(event.guess()), event.step, event.steps)
-                    continue
-                if compare:
-                    self._differences(compare[0], _own(compare[1], done), event.document)
-                image = made_of(event.guess(), event.document)
-                path = self.paths[done] if self.paths and not self.out.grid else None
-                done += 1
-                if self.out.grid:
-                    kept.append((image.sheet() if isinstance(image, Clip) else image, event.document))
-                    self.display.event("draw", at + 1, self.count + len(self.jobs))
-                else:
-                    said = {} if path is None else {"path": str(path)}
-                    self._put(image, path, event.document)
-                    self.display.event("draw", at + 1, self.count + len(self.jobs), **said)
-                if self.stopping:
-                    raise KeyboardInterrupt
-        if kept:
-            self._put_sheet(kept, sheet.compose([image for image, _ in kept], self.plan.layout))
-        self.count += len(self.plan.cells)
+        try:
+            for name, group in groupby(self.jobs, key=lambda job: job.model):
+                together = list(group)
+                for event in draw(self.family(name), together, self.batch, self._remark):
+                    at = self.count + done
+                    if event.document is None:
+                        self.display.event("step", event.step, event.steps, picture=self.count + event.index)
+                        if self.preview:
+                            self.display.preview(image_of(event.guess()), event.step, event.steps)
+                        continue
+                    if compare:
+                        self._differences(compare[0], _own(compare[1], done), event.document)
+                    image = made_of(event.guess(), event.document)
+                    path = self.paths[done] if self.paths and not self.out.grid else None
+                    done += 1
+                    if self.out.grid:
+                        kept.append((image.sheet() if isinstance(image, Clip) else image, event.document))
+                        self.display.event("draw", at + 1, self.count + len(self.jobs))
+                    else:
+                        said = {} if path is None else {"path": str(path)}
+                        self._put(image, path, event.document)
+                        self.display.event("draw", at + 1, self.count + len(self.jobs), **said)
+                    if self.stopping:
+                        raise KeyboardInterrupt
+            if kept:
+                self._put_sheet(kept, sheet.compose([image for image, _ in kept], self.plan.layout))
+        finally:  # a line that failed halfway has written names that the next one must not ask for
+            self.count += len(self.plan.cells)
 
     def _put_sheet(self, kept: list[tuple[Image, dict[str, Any]]], image: Image) -> None:
         from genctl.media import sheet

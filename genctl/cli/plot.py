@@ -55,7 +55,7 @@ def schedule(
     times = grid(steps or sampling.steps, sampling.shift, sampling.spacing, chosen)
     named = f"{model}: " if model else ""
     title = f"{named}path {settings.path}, {settings.density}, shift {settings.shift:g}, grid {sampling.spacing}"
-    _put_out(plots.schedule(chosen, settings, times, title), path)
+    _put_out(plots.schedule(chosen, settings, times, title), path, force)
 
 
 def _checked(cls: type, values: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def run(
         raise InputError(f"{found.metrics}: nothing was logged yet, or nothing that can be read")
     from genctl.metrics import plots
 
-    _put_out(plots.run(rows, folder.resolve().name, _sheets(found.samples)), path)
+    _put_out(plots.run(rows, folder.resolve().name, _sheets(found.samples)), path, force)
 
 
 def _sheets(folder: Path) -> list[tuple[int, Any]]:
@@ -118,12 +118,11 @@ def _target(output: str, force: bool) -> Path | None:
     return Path(output)
 
 
-def _put_out(data: bytes, path: Path | None) -> None:
+def _put_out(data: bytes, path: Path | None, force: bool) -> None:
     from genctl.media.write import write_stdout
-    from genctl.writing import write_whole
+    from genctl.writing import write_new
 
     if path is None:
         write_stdout(data)
         return
-    write_whole(path, data)
-    shared.result(path, False)
+    shared.result(write_new(path, data, force), False)

@@ -232,7 +232,7 @@ class Mixed:
 
     def __init__(self, clips: Clips, share: float) -> None:
         weights, moving = clips.weights, ~clips.still()
-        self.share = share if moving.any() else 1.0
+        self.share, self.moves = (share, True) if moving.any() else (1.0, False)
         self.weights = torch.where(moving, weights, 0.0) if moving.any() else weights
         self.upto = weights.double().cumsum(0)
 
@@ -240,6 +240,6 @@ class Mixed:
         """Which clips, and how many frames of each."""
         if float(torch.rand((), generator=draw.step("stills"))) >= self.share:
             return rows, frames
-        if self.share < 1:
+        if self.moves:
             rows = torch.searchsorted(self.upto, draw.uniform().double() * self.upto[-1], right=True)
         return rows.clamp(max=len(self.upto) - 1), 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -109,6 +110,7 @@ def _parts(path: Path, name: str) -> tuple[str, ...]:
     """A member's name in parts. Raises InputError for one that leads out of the archive."""
     parts = tuple(shown(part) for part in name.replace("\\", "/").split("/") if part not in ("", "."))
     away = name.startswith(("/", "\\")) or ".." in parts or name[1:3] in (":/", ":\\") or "\0" in name
+    away = away or (os.name == "nt" and ":" in name)  # there also `a/D:b`, and another stream of a file
     if away or not 0 < len(parts) <= MOST_PARTS or any(len(part.encode()) > 255 for part in parts):
         raise InputError(f"{shown(path)}: {short(name)} in it is no name of a file within")
     return parts

@@ -76,7 +76,9 @@ WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {  # of the noise's squared err
     "elbo": torch.ones_like,  # the bound itself where t is drawn so that log-SNR is uniform (VDM, arXiv:2107.00630)
     "min-snr": lambda snr: torch.exp(-snr).mul(5.0).clamp(max=1.0),  # of the data's: min(SNR, 5), arXiv:2303.09556
     "edm": lambda snr: 1 + torch.exp(-snr) / SIGMA_DATA**2,  # of the data's: (sigma^2 + s^2) / (sigma s)^2
-    "sigmoid": lambda snr: torch.sigmoid(2.0 - snr),  # Kingma & Gao, arXiv:2303.00848, with bias 2
+    "sigmoid": lambda snr: torch.sigmoid(
+        2.0 - snr
+    ),  # Kingma & Gao, arXiv:2303.00848, with bias 2; theirs on such times, too
 }
 
 

@@ -251,7 +251,7 @@ class ClipVAE(VAE):
         if not self.config.net.further:
             return deviation
         place = torch.arange(len(deviation), device=deviation.device)
-        slow = deviation[latent + place % min(latent, self.config.net.further)]
+        slow = deviation[latent + (place - latent) % min(latent, self.config.net.further)]  # of the same channel's
         return torch.where(place[:, None, None] < latent, deviation, SLOW * slow)
 
     # codes ------------------------------------------------------------------------------------------------------------

@@ -75,7 +75,9 @@ def load(
         raise ModelError(f"{path}: written by a newer genctl (format {document['format']}); update genctl")
     cls: type[Family] = family_class(document["family"])
     model = _empty(cls, document["config"], header, str(path))
-    tensors, _ = files.load_tensors(path)
+    tensors, found = files.load_tensors(path)
+    if found.metadata != header.metadata:  # a training has saved a newer one meanwhile
+        return load(name, device, dtype, trusted)
     recorded = header.metadata.get("modelspec.hash_sha256")
     if recorded and recorded != "0x" + files.tensors_sha256(tensors):
         raise ModelError(f"{path}: damaged (its tensors are not those that its header was written with)")

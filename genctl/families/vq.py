@@ -30,7 +30,7 @@ class QuantiserConfig:
     """Of what turns features into integers."""
 
     kind: Literal["fsq", "vq", "binary"] = "fsq"
-    levels: Annotated[tuple[int, ...], within(2, 4096)] = (8, 5, 5, 5)  # fsq: of each number; their product are codes
+    levels: Annotated[tuple[int, ...], within(3, 4096)] = (8, 5, 5, 5)  # fsq: of each number; their product are codes
     codes: Annotated[int, within(2, MOST_CODES)] = 1024  # vq: how many
     width: Annotated[int, within(1, 1024)] = 8  # vq: numbers of a code's vector; binary: bits of a code
     sides: Annotated[tuple[int, ...], within(1, 4096)] = ()  # vq: cells of each grid, coarse to fine; none: one grid

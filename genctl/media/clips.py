@@ -15,12 +15,13 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from genctl.errors import InputError, UsageError
 from genctl.media.formats import FILMS, looks_like_film, looks_like_picture, open_picture
-from genctl.media.pictures import MOST_PIXELS, on_white, refuse_many, refused, turn_of
-from genctl.media.png import first_bytes
+from genctl.media.pictures import MOST_PIXELS, on_white, read_picture, refuse_many, refused, turn_of, upright
+from genctl.media.png import PNG_START, first_bytes, png_chunks
+from genctl.media.rows import check_rows
 from genctl.media.stream import opened
 
 CODECS = {"mp4": "libx264", "webm": "libvpx-vp9"}  # of films that are written
@@ -65,16 +66,30 @@ def frames_of(data: bytes, name: str) -> Iterator[Frame]:
 
 def _animation(data: bytes, name: str) -> Iterator[Frame]:
     with refused(data, name):
+        if not _moves(data, name):
+            yield read_picture(data, name), UNSAID
+            return
+        if data.startswith(PNG_START):
+            check_rows(list(png_chunks(io.BytesIO(data), name)), name)
         image = open_picture(data, name)
         turn = turn_of(image, name, lambda line: None)
         count = getattr(image, "n_frames", 1)
         _refuse_stored(count, name)
-        for place in range(count):
+        for place in range(int(bool(getattr(image, "default_image", False))), count):  # which is no frame of an APNG
             image.seek(place)
             image.load()
             seconds = image.info.get("duration", 0) / 1000
-            shown = on_white(image.convert("RGBA") if image.mode == "P" else image, turn)
-            yield (shown.copy() if shown is image else shown), seconds or UNSAID  # the next frame takes its place
+            frame = upright(image.convert("RGBA") if image.mode == "P" else image.copy())  # the next takes its place
+            yield on_white(frame, turn), seconds or UNSAID
+
+
+def _moves(data: bytes, name: str) -> bool:
+    """Whether a picture's file has frames of a clip: not pages, nor a photograph beside its thumbnail."""
+    try:
+        image = open_picture(data, name)
+        return getattr(image, "n_frames", 1) > 1 and image.format not in ("MPO", "TIFF")
+    except UnidentifiedImageError:
+        return False  # `read_picture` says what it is
 
 
 def _film(data: bytes, name: str) -> Iterator[Frame]:

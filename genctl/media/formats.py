@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 
 from PIL import Image
 
@@ -20,6 +21,7 @@ HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", 
 STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", *(b"P%d" % kind for kind in range(1, 7)))
 SLOW = ("ppm", "ppm_plain")  # decoders of Pillow that work in Python: four seconds a megapixel
 MOST_SLOW = 1_000_000  # pixels
+MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # of a JPEG's part; what it has within its pixels is none
 
 
 def heic_ready() -> bool:
@@ -60,6 +62,18 @@ def plain_jpeg(data: bytes) -> bytes:
             kept += data[place:end]
         place = end
     return bytes(kept + data[place:])
+
+
+def scans(data: bytes) -> int:
+    """How many scans a JPEG has; thumbnails within and films after it are not counted."""
+    found, place = 0, 2
+    while match := MARKER.search(data, place):
+        place, kind = match.end(), data[match.end() - 1]
+        if kind == 0xD9:  # its end
+            break
+        found += kind == 0xDA
+        place += int.from_bytes(data[place : place + 2], "big")
+    return found
 
 
 def brands_of(data: bytes) -> set[bytes]:

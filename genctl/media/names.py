@@ -181,9 +181,11 @@ def check_writable(path: Path, force: bool, instead: str = "") -> None:
         raise UsageError(f"-o {path}: not a regular file; use -o - and redirect stdout")
     if os.path.exists(path) and not force:
         raise UsageError(f"-o {path}: exists already; -f replaces it{instead}")
-    folder = next(above for above in path.absolute().parents if os.path.exists(above))
+    folder = next(above for above in path.absolute().parents if os.path.lexists(above))
     if not folder.is_dir():
-        raise UsageError(f"-o {path}: {folder} is a file, not a folder")
+        raise UsageError(
+            f"-o {path}: {folder} is {'a link to nowhere' if folder.is_symlink() else 'a file'}, not a folder"
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WorldError(f"-o {path}: no permission to write in {folder}")
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageMath, ImageOps, UnidentifiedImageError
 
 from genctl.errors import InputError
 from genctl.media.colour import ToSRGB, png_profile, to_srgb
-from genctl.media.formats import looks_like_film, open_picture, plain_jpeg
+from genctl.media.formats import looks_like_film, open_picture, plain_jpeg, scans
 from genctl.media.png import PNG_START, ancillary, first_bytes, png_chunks
 from genctl.media.rows import check_rows
 from genctl.sizes import Size
@@ -98,7 +98,7 @@ def _read(data: bytes, name: str, remark: Remark) -> tuple[Image.Image, ToSRGB |
         raise Image.DecompressionBombError
     if max(image.size) > MOST_SIDE:
         raise ValueError(f"a side of {max(image.size)} pixels, and at most {MOST_SIDE} are read")
-    if data.startswith(JPEG_START) and data.count(b"\xff\xda") > MOST_SCANS:
+    if data.startswith(JPEG_START) and scans(data) > MOST_SCANS:
         raise ValueError(f"a JPEG of more than {MOST_SCANS} scans")
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its own thumbnail
         _remark_frames(name, remark)

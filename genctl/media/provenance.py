@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 from PIL import Image, PngImagePlugin
 
@@ -113,7 +114,9 @@ def read_provenance(data: bytes) -> dict[str, Any] | None:
     """
     try:
         text = _embedded(data)
-        document = json.loads(text, parse_constant=_refuse) if text and len(text) <= MOST_READ else None
+        document = (
+            json.loads(text, parse_constant=_refuse, parse_float=_finite) if text and len(text) <= MOST_READ else None
+        )
     except Exception:  # an untrusted file may fail in any of Pillow's ways; then it says nothing of itself
         return None
     return document if isinstance(document, dict) and _plausible(document) else None
@@ -134,7 +137,12 @@ def _embedded(data: bytes) -> str | None:
     return html.unescape(found.group(1).decode()) if found else None
 
 
-def _refuse(constant: str) -> None:
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
+
+
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 

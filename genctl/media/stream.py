@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,7 @@ def pictures_from(sources: list[str]) -> Iterator[tuple[str, bytes]]:
     Raises InputError for a missing file, a folder without pictures, an empty or broken stream.
     """
     for source in sources:
+        refuse_empty(source)
         if source == "-":
             yield from _stdin_pictures()
         elif os.path.isdir(Path(source)):
@@ -90,6 +91,7 @@ def listed(sources: list[str], endings: tuple[str, ...] = ENDINGS) -> list[Sourc
 
 def each(source: str, endings: tuple[str, ...] = ENDINGS) -> Iterator[Source]:
     """The pictures of one source, those of stdin as they come, those of a folder by their `endings`."""
+    refuse_empty(source)
     path = Path(source)
     if source == "-":
         for name, data in _stdin_pictures():
@@ -97,7 +99,9 @@ def each(source: str, endings: tuple[str, ...] = ENDINGS) -> Iterator[Source]:
     elif os.path.isdir(path):
         for file in _inside(path, endings):
             yield Source(str(file), partial(read_file, file), file.relative_to(path))
-    elif not os.path.isfile(path):  # a pipe, which can be read once; or nothing, which is said
+    elif not os.path.exists(path):
+        yield Source(source, partial(read_file, path), Path(path.name))  # which says so, among others that are there
+    elif not os.path.isfile(path):  # a pipe, which can be read once
         for name, data in _file_pictures(source):
             yield Source(name, partial(bytes, data), Path(path.name))
     else:
@@ -105,6 +109,12 @@ def each(source: str, endings: tuple[str, ...] = ENDINGS) -> Iterator[Source]:
         for index, name in enumerate(names):
             load = partial(_nth, source, index) if len(names) > 1 else partial(read_file, path)
             yield Source(name, load, Path(path.name))
+
+
+def refuse_empty(source: str) -> None:
+    """Raise UsageError for a name that is none, as an unset variable of a script gives: as a path it would be here."""
+    if not source:
+        raise UsageError("an empty name where a picture or folder should be")
 
 
 def _nth(source: str, index: int) -> bytes:
@@ -176,8 +186,14 @@ def read_file(path: Path) -> bytes:
 def opened(path: Path) -> IO[bytes]:
     """A file open for reading, without waiting for a pipe to get its writer. Raises OSError, ValueError."""
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    os.set_blocking(number, True)
-    return open(number, "rb")
+    try:
+        if hasattr(os, "O_NONBLOCK"):  # Windows has neither
+            os.set_blocking(number, True)
+        return open(number, "rb")
+    except BaseException:
+        with suppress(OSError):
+            os.close(number)
+        raise
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

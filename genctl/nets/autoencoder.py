@@ -86,9 +86,9 @@ class PatchDiscriminator(nn.Module):
 def transform_pair(latents: Tensor, pictures: Tensor, scale: float, turns: int) -> tuple[Tensor, Tensor]:
     """The same resize and rotation of latents and pictures: a codec for which decoding commutes with both has latents
     that a flow learns faster (EQ-VAE, arXiv:2502.09509). `scale` in (0, 1], `turns` of 90 degrees."""
-    side = max(2, round(latents.shape[-1] * scale))
+    sides = [max(2, round(side * scale)) for side in latents.shape[-2:]]
     factor = pictures.shape[-1] // latents.shape[-1]
-    if side != latents.shape[-1]:
-        latents = F.interpolate(latents, size=(side, side), mode="bilinear", antialias=True)
-        pictures = F.interpolate(pictures, size=(side * factor, side * factor), mode="bilinear", antialias=True)
+    if sides != [*latents.shape[-2:]]:
+        latents = F.interpolate(latents, size=sides, mode="bilinear", antialias=True)
+        pictures = F.interpolate(pictures, size=[factor * side for side in sides], mode="bilinear", antialias=True)
     return torch.rot90(latents, turns, (2, 3)), torch.rot90(pictures, turns, (2, 3))

@@ -17,48 +17,60 @@ from genctl.nets.dit_sample import Loop
 WARM_UPS = 3  # runs before a capture, in which libraries choose kernels and take their workspaces
 
 
-class GraphLoop:
-    """Called like the `Loop` it was made of; `take` gives it the conditions of another one of the same shape."""
+class Captured:
+    """The step of a loop as graphs, by whether it is guided; `holder` is whose conditions its buffers hold."""
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
-        self.steps: dict[bool, Callable[..., Tensor]] = {}  # guided or not -> step on copies of (x_t, rows, last rows)
+        self.steps: dict[bool, Callable[..., Tensor]] = {}  # on copies of (x_t, rows, last rows)
+        self.holder: GraphLoop | None = None
 
-    def take(self, loop: Loop) -> GraphLoop:
-        """Go on with the conditions and times of `loop`, which has this one's shape."""
-        self.loop.modulations = loop.modulations
-        if self.loop.keys is not None and loop.keys is not None:
-            self.loop.keys.copy_(loop.keys)
-        return self
+
+class GraphLoop:
+    """Called like the `Loop` it is made of. Those of one shape share what was `captured`, into whose buffers each puts
+    its own conditions when another has used it: several drawings may go on in turns."""
+
+    def __init__(self, loop: Loop, captured: Captured | None = None) -> None:
+        self.captured = captured or Captured(loop)
+        self.modulations = loop.modulations
+        self.keys = loop.keys if captured or loop.keys is None else loop.keys.clone()  # the loop's own are the buffer
 
     def __call__(self, x_t: Tensor, k: int, both: bool) -> Tensor:
-        inputs = (x_t, *self.loop.rows_of(k, both))
-        if both not in self.steps:
+        loop, steps = self.captured.loop, self.captured.steps
+        if self.captured.holder is not self:
+            loop.modulations, self.captured.holder = self.modulations, self
+            if loop.keys is not None and self.keys is not None:
+                loop.keys.copy_(self.keys)
+        inputs = (x_t, *loop.rows_of(k, both))
+        if both not in steps:
             try:
-                self.steps[both] = capture(self.loop.step, *inputs)
+                steps[both] = capture(loop.step, *inputs)
             except RuntimeError:
-                self.steps[both] = self.loop.step
-        return self.steps[both](*inputs)
+                steps[both] = loop.step
+        return steps[both](*inputs)
 
 
 def capture(function: Callable[..., Tensor], *inputs: Tensor) -> Callable[..., Tensor]:
     """`function` of CUDA tensors as a graph: the result is called with tensors of the same shapes and returns what
     `function` would, as long as all else that it reads stays where it is. Raises RuntimeError where it cannot be."""
     static = [tensor.clone() for tensor in inputs]
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UPS):
-            function(*static)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = function(*static)
+    device = inputs[0].device
+    with torch.cuda.device(device):  # streams are of the current device, whatever the tensors' is
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                function(*static)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=side):
+            out = function(*static)
 
     def replay(*new: Tensor) -> Tensor:
-        for buffer, values in zip(static, new, strict=True):
-            buffer.copy_(values)
-        graph.replay()
-        return out.clone()
+        with torch.cuda.device(device):
+            for buffer, values in zip(static, new, strict=True):
+                buffer.copy_(values)
+            graph.replay()
+            return out.clone()
 
     return replay

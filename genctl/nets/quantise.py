@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from genctl.rng import Draw
 
 LONG = 100  # training steps without being chosen, after which a code counts as unused, and is moved
+TABLE = 1 << 24  # distances held at a time
 KMEANS = 10  # rounds by which a codebook begins
 COMMIT = 0.25  # weight of the features' way to their codes, beside the codes' way to them
 SHARPNESS = 2.0  # of the soft signs by which entropies are taken, times sqrt(d)
@@ -169,7 +170,9 @@ class Codebook(Quantiser):
 
 def closest(x: Tensor, book: Tensor) -> Tensor:
     """Rows [..., d] -> the place [...] of the nearest row of `book` [K, d]."""
-    return (x @ book.T - 0.5 * book.square().sum(1)).argmax(-1)
+    half, rows = 0.5 * book.square().sum(1), x.detach().flatten(0, -2)
+    parts = [(part @ book.T - half).argmax(-1) for part in rows.split(max(1, TABLE // len(book)))]
+    return torch.cat(parts).view(x.shape[:-1])
 
 
 def kmeans(x: Tensor, count: int, of: Codebook) -> Tensor:
@@ -228,7 +231,7 @@ class Residual(nn.Module):
 
     def _quantised(self, features: Tensor, draw: Draw | None) -> Quantised:
         if draw is not None:
-            self.base.begin(features.detach().movedim(1, -1).flatten(0, -2), draw)
+            self.base.begin(self.asked(features.detach()), draw)
         total, loss, found = torch.zeros_like(features), features.new_zeros(()), list[Tensor]()
         for level, side in enumerate(self.sides):
             rest = features.detach() - total.detach()
@@ -240,9 +243,22 @@ class Residual(nn.Module):
             self.base.seen(index, draw)
         return Quantised(features + (total - features).detach(), index, loss / len(self.sides))
 
+    def asked(self, features: Tensor) -> Tensor:
+        """What the grids would be asked to code, were the coarser ones exact: rows [M, d] of all of them."""
+        rest, rows = features, list[Tensor]()
+        for level, side in enumerate(self.sides):
+            wanted = shrunk(rest, side)
+            rows.append(wanted.movedim(1, -1).flatten(0, -2))
+            rest = rest - self.spread(wanted, level)
+        return torch.cat(rows)
+
     def grown(self, index: Tensor, level: int) -> Tensor:
         """One grid's codes [B, s, s] as what they add to the features [B, d, S, S]."""
-        x, side = self.base.vectors(index).movedim(-1, 1), self.sides[-1]
+        return self.spread(self.base.vectors(index).movedim(-1, 1), level)
+
+    def spread(self, x: Tensor, level: int) -> Tensor:
+        """One grid's vectors [B, d, s, s] over all places [B, d, S, S]."""
+        side = self.sides[-1]
         x = F.interpolate(x, size=(side, side), mode="bicubic") if x.shape[-1] != side else x
         return (1 - GROW) * x + GROW * self.smooth[level](x)
 

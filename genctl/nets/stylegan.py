@@ -99,7 +99,7 @@ class Layer(nn.Module):
 
 
 def double(x: Tensor) -> Tensor:
-    """Twice as large [B, C, 2 H, 2 W], smoothed by [1, 2, 1]: linear interpolation."""
+    """Twice as large [B, C, 2 H, 2 W], by linear interpolation, whose filter is [1, 3, 3, 1]."""
     return F.interpolate(x, scale_factor=2, mode="bilinear")
 
 

@@ -175,7 +175,8 @@ class Trainer:
     def _phases(self, batch: dict[str, Tensor], draw: Draw) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Run each phase's backward over the batch, whole or in parts, and yield (phase, loss and figures) once its
         gradients are there. Where memory runs out in the first phase, before anything was updated, the step begins anew
-        in twice as many parts; each row keeps its random numbers, so the gradients are the same."""
+        in twice as many parts; each row keeps its random numbers, so the gradients are the same
+        but for dropout, which goes by the part."""
         while True:
             phases = self._accumulated(batch, draw)
             try:

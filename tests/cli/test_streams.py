@@ -137,11 +137,14 @@ def test_what_a_killed_command_left_goes(models: Path) -> None:
     out.mkdir()
     left = out / f".a.png.{HOST}-{dead.pid}-abc123"
     living = out / f".a.png.{HOST}-{os.getpid()}-abc123"
+    fresh = out / f".b.png.{HOST}-{dead.pid}-abc123"  # perhaps of another container with this host name
     other = out / f".a.png.00000000-{dead.pid}-abc123"
-    for path in (left, living, other):
+    for path in (left, living, fresh, other):
         path.write_bytes(b"half")
+    for path in (left, living, other):
+        os.utime(path, (0, 0))
     assert execute([*DRAW.split(), "-o", "out/"]) == 0
-    assert [path.exists() for path in (left, living, other)] == [False, True, True]
+    assert [path.exists() for path in (left, living, fresh, other)] == [False, True, True, True]
 
 
 def test_json_of_a_file_with_lone_surrogates_is_printed(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -191,6 +191,12 @@ def test_batches_of_clips_and_of_stills(tmp_path: Path) -> None:
     assert shapes == {(16, 5, 3, 32, 32), (16, 1, 3, 32, 32)}
     still = clips.clip(int(clips.still().nonzero()[0]))[0]
     assert bytes(still.flatten().tolist()) in seen
+    always, rows = ClipSource(clips, 5, 1.0, torch.device("cpu")), set[int]()
+    for seed in range(20):
+        made = always.mixed.rows(torch.zeros(16, dtype=torch.long), 5, Draw(seed, 16))
+        assert made[1] == 1
+        rows |= {*made[0].tolist()}
+    assert rows == {*range(len(clips))}  # stills too
     only = ClipSource(loaded(clip_folder(tmp_path / "b", stills=6))._rows([8, 9]), 5, 0.0, torch.device("cpu"))
     assert only.batch(torch.tensor([0, 1]), Draw(0, 2))["clips"].shape == (2, 1, 3, 32, 32)
 

@@ -15,6 +15,8 @@ from genctl.diffusion.path import PATHS, Path
 from genctl.diffusion.solve import SOLVERS, Denoiser, churned
 from genctl.diffusion.target import TARGETS, combine, score, solve, velocity, weight
 from genctl.diffusion.time import beta_quantiles, grid, shift, training_times
+from genctl.errors import UsageError
+from genctl.families.flow.settings import DiffusionConfig
 from genctl.rng import Draw
 
 TIMES = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
@@ -283,6 +285,16 @@ def test_densities_against_their_definitions() -> None:
     slope = -1 - 1.29 * (1 - math.pi / 2 * math.sin(math.pi / 2))  # dt/du at u = 1/2, where t = 1/2
     assert float(middle) == pytest.approx(0.02 / abs(slope), rel=0.02)
     assert torch.allclose(training_times("mode", uniform, std=0.0), 1 - uniform, atol=2e-5)
+
+
+def test_the_density_mode_stays_within_its_range() -> None:
+    for std in (-1.0, 1.75):
+        DiffusionConfig(density="mode", density_std=std)
+        times = training_times("mode", torch.linspace(0, 1, 1001), std=std)
+        assert 0 <= float(times.min()) < float(times.max()) <= 1
+    for std in (-1.5, 3.0):
+        with pytest.raises(UsageError, match="a number from -1 to"):
+            DiffusionConfig(density="mode", density_std=std)
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)

@@ -69,6 +69,12 @@ def test_the_transform_moves_codes_and_pictures_alike() -> None:
     assert (torch.nn.functional.avg_pool2d(moved, 4)[inner] - moved_codes[inner]).abs().max() < 0.06
 
 
+def test_oblong_pictures_keep_their_proportions_as_they_are_transformed() -> None:
+    codes, moved = transform_pair(torch.rand(1, 4, 16, 8), torch.rand(1, 3, 64, 32), 0.5, 1)
+    assert codes.shape == (1, 4, 4, 8)  # halved, and turned
+    assert moved.shape == (1, 3, 16, 32)
+
+
 def test_a_frozen_encoder_keeps_codes_valid(source) -> None:  # noqa: ANN001
     model = VAE(dataclasses.replace(CONFIG, loss=dataclasses.replace(CONFIG.loss, train_encoder=False)))
     owned = {id(p) for p in model.phases()["model"].parameters()}

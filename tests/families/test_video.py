@@ -217,6 +217,13 @@ def test_channels_that_say_nothing_are_not_blown_up(tmp_path: Path) -> None:
     assert codec.later_std[3:].flatten().tolist() == [2, 2]  # SLOW of the 1 that stands for nothing
 
 
+def test_each_further_channel_is_divided_by_its_own_slowest() -> None:
+    net = dataclasses.replace(FOLDED, fold=4, latent=6, further=4)
+    codec = ClipVAE(dataclasses.replace(CONFIG, net=net))
+    found = codec._divisors(torch.arange(1.0, 11)[:, None, None]).flatten()
+    assert found.tolist() == [1, 2, 3, 4, 5, 6, 14, 16, 18, 20]
+
+
 def test_further_channels_are_divided_by_their_slowest(tmp_path: Path) -> None:
     """The mean of four frames has unit deviation, its slowest cosine half of that, quicker ones what they are beside
     it; and with all numbers kept training leaves the encoder, and so these codes, as they were."""

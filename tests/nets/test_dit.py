@@ -182,11 +182,13 @@ def test_a_captured_loop_takes_the_conditions_of_another(text: str, monkeypatch:
             return Loop(made, packed, torch.float32, x.shape, torch.tensor(times), *parts)
 
         order, reverse = torch.arange(4), torch.tensor([3, 2, 1, 0])
-        captured = graph.GraphLoop(loop([1.0, 0.5], order))
-        for times, rows in (([1.0, 0.5], order), ([0.8, 0.3, 0.1], reverse)):
-            captured.take(loop(times, rows))
-            for k, both in ((0, True), (1, True), (1, False)):
-                assert torch.equal(captured(x, k, both), loop(times, rows)(x, k, both))
+        first = graph.GraphLoop(loop([1.0, 0.5], order))
+        second = graph.GraphLoop(loop([0.8, 0.3, 0.1], reverse), first.captured)
+        assert first.captured is second.captured
+        for _ in range(2):  # in turns
+            for run, times, rows in ((first, [1.0, 0.5], order), (second, [0.8, 0.3, 0.1], reverse)):
+                for k, both in ((0, True), (1, True), (1, False)):
+                    assert torch.equal(run(x, k, both), loop(times, rows)(x, k, both))
 
 
 def test_a_loop_that_cannot_be_captured_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +214,7 @@ def test_a_graph_equals_the_eager_loop_on_a_gpu() -> None:
         captured = graph.GraphLoop(loop)
         for k, both in ((0, True), (1, True), (1, False)):
             assert torch.equal(captured(x, k, both), loop(x, k, both))
-        assert all(step != loop.step for step in captured.steps.values())  # it was captured, not run as it is
+        assert all(step != loop.step for step in captured.captured.steps.values())  # it was captured, not run as it is
 
 
 def test_prepared_loop_is_batch_invariant() -> None:

@@ -39,14 +39,17 @@ def test_synthesis_adds_up_its_resolutions() -> None:
     with torch.no_grad():
         net.layers[2].strength.fill_(1.0)
     assert not torch.equal(net(w), net(w, noises))
-    mixed = w.clone()
-    mixed[:, 3:] = noise(2, 1, 6, seed=9)
-    coarse, both = net.outs[0], [net(w), net(mixed)]
-    x = net.layers[0](net.first.expand(2, -1, -1, -1), w[:, 0], None)
-    assert not torch.equal(*both)
-    assert torch.allclose(
-        coarse(x, w[:, 1]), coarse(x, mixed[:, 1]), atol=1e-5
-    )  # later styles leave the coarse part as it is
+    with torch.no_grad():
+        for layer in net.layers:
+            layer.strength.fill_(0.3)
+    w = noise(2, net.count, 6)  # a style of its own for each layer
+    x, wanted = net.first.expand(2, -1, -1, -1), torch.zeros(2, 3, 4, 4)
+    for place, side in enumerate(net.sides()):
+        x = net.layers[place](x, w[:, place], noises[place])
+        if place % 2 == 0:
+            larger = wanted if side == 4 else F.interpolate(wanted, (side, side), mode="bilinear")
+            wanted = larger + net.outs[place // 2](x, w[:, place + 1])
+    assert torch.allclose(net(w, noises), wanted + net.bias[:, None, None], atol=1e-5)
 
 
 def test_mapping_wants_directions_only() -> None:
@@ -125,6 +128,13 @@ def test_borrowed_eyes_stay_as_they_are() -> None:
     assert float(x.grad.abs().max()) > 0
     assert all(parameter.grad is None for parameter in critic.eyes[0].parameters())
     assert not any("eyes" in key for key in critic.state_dict())
+    fine = [opinions[:, : len(opinions[0]) // 2].detach()]
+    for level in range(len(critic.FROM) - 1):  # the finest head hears of every coarser scale
+        kept = critic.get_buffer(f"down{level}").clone()
+        critic.get_buffer(f"down{level}").zero_()
+        fine.append(critic(x, c)[:, : len(opinions[0]) // 2].detach())
+        critic.get_buffer(f"down{level}").copy_(kept)
+    assert all(not torch.allclose(fine[0], one, atol=1e-6) for one in fine[1:])
     torch.manual_seed(7)
     again = BorrowedCritic(3, lpips)  # the maps are the same in every run
     assert torch.equal(again.get_buffer("mix0"), critic.get_buffer("mix0"))

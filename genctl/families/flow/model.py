@@ -25,7 +25,7 @@ from genctl.families.flow.options import FlowOptions
 from genctl.nets import fast
 from genctl.nets.dit import DiT
 from genctl.nets.dit_sample import Loop, Packed, TwoLoops, pack
-from genctl.nets.graph import GraphLoop
+from genctl.nets.graph import Captured, GraphLoop
 from genctl.nets.plain import PlainLoop
 from genctl.rng import Draw
 from genctl.sizes import Size
@@ -56,7 +56,7 @@ class FlowModel(Conditional):
         self.config, self.pixels = config, config.pixels
         self.path = PATHS[config.diffusion.path]
         self.packed: dict[torch.dtype, Packed] = {}
-        self.graphs: dict[tuple[Any, ...], GraphLoop] = {}
+        self.graphs: dict[tuple[Any, ...], Captured] = {}
         self.plain: dict[torch.dtype, nn.Module] = {}
         self.alike: dict[tuple[Any, ...], bool] = {}  # what rounds_alike found
 
@@ -217,7 +217,9 @@ class FlowModel(Conditional):
             if self.device.type != "cuda" or not packed:
                 return loop
             key = (dtype, shape, loop.rows, coarse)
-            return self.graphs[key].take(loop) if key in self.graphs else self.graphs.setdefault(key, GraphLoop(loop))
+            graph = GraphLoop(loop, self.graphs.get(key))
+            self.graphs[key] = graph.captured
+            return graph
 
         coarse = evaluations.float() > net.config.coarse_from
         if coarse.any() and not coarse.all():

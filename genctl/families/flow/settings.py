@@ -24,6 +24,10 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         if self.density_std <= 0 and self.density != "mode":
             raise UsageError(f"density_std is {self.density_std}; it wants a number above 0")
+        if self.density == "mode" and not -1 <= self.density_std <= 1.75:  # 2 / (pi - 2): beyond, times leave (0, 1)
+            raise UsageError(
+                f"density_std is {self.density_std}; of the density mode it wants a number from -1 to 1.75"
+            )
 
 
 @dataclass(frozen=True)
