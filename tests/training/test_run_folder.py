@@ -385,6 +385,7 @@ def test_a_damaged_run_json_is_named(tmp_path: Path) -> None:
     assert set(outcomes) <= {"resumes", "InputError", "UsageError"}
     (run.folder / "run.json").write_bytes(b"{")
     assert run.begin(document, True)  # --override goes on
+    run.record(document)  # as a training does once it has resumed
     assert run.begin(document, False)
     (run.folder / "run.json").unlink()
     with pytest.raises(InputError, match=r"run\.json: damaged or missing"):
