@@ -28,7 +28,7 @@ def average(first: str, second: str, share: float, out: Path) -> None:
     mean = {key: ours[key].float().lerp(tensor.float(), share).to(tensor.dtype) for key, tensor in theirs.items()}
     document = two.document | {"figures": {}}
     document["training"] = document.get("training", {}) | {
-        "averaged": {"with": first, "sha256": files.tensors_sha256(ours), "share": share}
+        "averaged": {"with": hub.plain_name(first), "sha256": files.tensors_sha256(ours), "share": share}
     }
     metadata = two.metadata | {
         "genctl": json.dumps(document, sort_keys=True, ensure_ascii=False),

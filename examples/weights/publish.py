@@ -24,6 +24,7 @@ WEIGHTS = Path(__file__).parents[2] / "weights"
 def publish(source: str, name: str, given: argparse.Namespace) -> None:
     tensors, header = files.load_tensors(hub.resolve(source))
     before = header.document
+    shipped = {row["tensors"]: known for known, row in hub.index().items()}
     licence = given.licence or before.get("licence", "Apache-2.0")
     title = given.title or before.get("title", name)
     document = before | {"title": title, "licence": licence}
@@ -31,7 +32,7 @@ def publish(source: str, name: str, given: argparse.Namespace) -> None:
     if given.attribution:
         document["data"] = document.get("data", {}) | {"attribution": given.attribution.read_text(encoding="utf-8")}
     if "model" in document["figures"]:
-        document["figures"]["model"] = name
+        document["figures"] = {k: v for k, v in document["figures"].items() if k != "sha256"} | {"model": name}
     if begun := document.get("training", {}).get("init"):
         document["training"] = document["training"] | {"init": hub.plain_name(begun)}
     for text in given.sets:
@@ -40,6 +41,8 @@ def publish(source: str, name: str, given: argparse.Namespace) -> None:
         part["name"] = document["config"][kind]
         path = WEIGHTS / f"{part['name']}.safetensors"
         part["sha256"] = hub.weights_sha256(path, files.read_header(path))
+    if teacher := document.get("teacher"):  # by the name that it is shipped under
+        document["teacher"] = teacher | {"name": shipped.get(teacher["sha256"], hub.plain_name(teacher["name"]))}
     metadata = header.metadata | {
         "genctl": json.dumps(document, sort_keys=True, ensure_ascii=False),
         "modelspec.title": title,

@@ -13,6 +13,7 @@ import torch
 from helpers import shape_folder
 from PIL import Image
 
+from genctl import files
 from genctl.data.pictures import DataConfig, load
 from genctl.families.saved import load as load_model
 from genctl.families.vae import VAE
@@ -139,3 +140,28 @@ def test_a_deeper_codec_has_the_same_codes_and_pictures(models: Path, tmp_path: 
     fewer = [0] * len(more[0])
     with pytest.raises(subprocess.CalledProcessError):
         run("weights/deepen.py", source, "--encoder", *fewer, "--decoder", *more[1], "-o", tmp_path / "less")
+
+
+def test_a_student_is_carried_over_to_what_its_teacher_has_learnt_since(tmp_path: Path) -> None:
+    """What both have moves as the teacher did, what only the student has stays; the header names the new teacher."""
+
+    def write(name: str, document: dict[str, object], **tensors: torch.Tensor) -> Path:
+        files.save_tensors(tmp_path / name, tensors, {"genctl": json.dumps({"family": "ldm", **document})})
+        return tmp_path / name
+
+    a, b, c = torch.randn(3, 2, 4)
+    then = write("then.safetensors", {}, w=a)
+    now = write("now.safetensors", {}, w=b)
+    other = write("other.safetensors", {}, w=c)
+    student = write(
+        "student.safetensors", {"teacher": {"name": "t", "sha256": files.tensors_sha256({"w": a})}},
+        w=c.half(), scale=c,
+    )  # fmt: skip
+    run("weights/rebase.py", student, "--then", then, "--now", now, "-o", tmp_path / "out")
+    moved, header = files.load_tensors(tmp_path / "out" / "model.safetensors")
+    torch.testing.assert_close(moved["w"], (c.half().float() + b - a).half(), rtol=0, atol=0)
+    assert torch.equal(moved["scale"], c)
+    assert header.document["teacher"] == {"name": "t", "sha256": files.tensors_sha256({"w": b})}
+    with pytest.raises(subprocess.CalledProcessError):
+        run("weights/rebase.py", student, "--then", other, "--now", now, "-o", tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
