@@ -11,6 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from genctl import files, hub
 
@@ -30,12 +33,17 @@ def average(first: str, second: str, share: float, out: Path) -> None:
     document["training"] = document.get("training", {}) | {
         "averaged": {"with": hub.plain_name(first), "sha256": files.tensors_sha256(ours), "share": share}
     }
-    metadata = two.metadata | {
+    save(out, mean, two, document)
+
+
+def save(out: Path, tensors: dict[str, Tensor], header: files.Header, document: dict[str, Any]) -> None:
+    """A run folder with only a model file, whose header is `header` but for its document."""
+    metadata = header.metadata | {
         "genctl": json.dumps(document, sort_keys=True, ensure_ascii=False),
-        "modelspec.hash_sha256": "0x" + files.tensors_sha256(mean),
+        "modelspec.hash_sha256": "0x" + files.tensors_sha256(tensors),
     }
     out.mkdir(parents=True, exist_ok=True)
-    files.save_tensors(out / "model.safetensors", mean, metadata)
+    files.save_tensors(out / "model.safetensors", tensors, metadata)
 
 
 def main() -> None:

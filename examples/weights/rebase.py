@@ -9,8 +9,9 @@ The header is the student's, with the new teacher's hash and, under `training.re
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from average import save
 
 from genctl import files, hub
 
@@ -31,12 +32,7 @@ def rebase(student: str, then: str, now: str, out: Path) -> None:
     document = header.document | {"figures": {}}
     document["training"] = document.get("training", {}) | {"rebased": {"from": teacher["sha256"]}}
     document["teacher"] = teacher | {"sha256": files.tensors_sha256(after)}
-    metadata = header.metadata | {
-        "genctl": json.dumps(document, sort_keys=True, ensure_ascii=False),
-        "modelspec.hash_sha256": "0x" + files.tensors_sha256(moved),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    files.save_tensors(out / "model.safetensors", moved, metadata)
+    save(out, moved, header, document)
 
 
 def main() -> None:

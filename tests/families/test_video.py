@@ -175,7 +175,7 @@ def test_further_channels_have_their_best_linear_prediction(diffusion: dict[str,
 def test_sampling_and_training_add_the_same_to_the_network() -> None:
     model = further_model()
     x_t, times = torch.randn(2, 5, 3, 8, 8), torch.tensor([0.9, 0.3])
-    guesses = model.guesses(["", ""], tuple(x_t.shape), model.path, times)
+    guesses = model.guesses(["", ""], tuple(x_t.shape), model.path, times, dtype=torch.float32)
     for k, time in enumerate(times):
         (found,) = guesses(x_t, k, True)
         assert torch.allclose(found, model.guess(x_t, time.expand(2), model.conditions(["", ""])), atol=1e-4)
