@@ -3,7 +3,7 @@
 #   1. gpu.sh halves the teacher's steps from 16 to one (133 seconds of an H200);
 #   2. HALVED=that run: the teacher's eight steps are halved once more from the teacher itself (66 minutes of two cores without
 #      bf16, 294 updates), and the two averaged;
-#   3. distribution matching in four steps (39 minutes of two cores with bf16), and .6 of it averaged with where it began.
+#   3. distribution matching in four steps (39 minutes of two cores with bf16, after two to prepare), and .6 of it averaged with where it began.
 # Without HALVED it goes on from INIT (ldm-fast). Where the teacher was trained further since, THEN=its earlier file first
 # carries INIT over to what it has learnt. PRESET=gpu on a GPU.
 set -euo pipefail
@@ -21,7 +21,7 @@ elif [ -n "${THEN:-}" ]; then
   begin=$run-rebased
 fi
 "${lesson[@]}" --method dmd --init "$begin" --set train.batch="${BATCH:-48}" --set train.warmup=15 \
-  --set train.learning_rate="${RATE:-2e-4}" --minutes "${MINUTES:-39}" -o "$run-dmd"
+  --set train.learning_rate="${RATE:-2e-4}" --minutes "${MINUTES:-41}" -o "$run-dmd"
 python "$here/average.py" "$begin" "$run-dmd" --share "${KEPT:-0.6}" -o "$run"
 genctl eval "$run" "${JUDGED:-data/emoji}" --json --retrieval --distance --memorised --limit 240 | tee "$run/figures.json"
 python "$here/publish.py" "$run" ldm-fast --title "Emoji in one to four steps" \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The shipped text-to-image model further, on the shipped codec: what gpu.sh made in five minutes of a GPU, then this for
-# 54 minutes of two CPU cores with bf16 (25 pictures a second; without bf16 a fifth of that). data/ldm with the rougher sets
-# less often: README.md beside this. PRESET=gpu on a GPU, where a minute is worth a day. Compiling takes a C++ compiler.
+# 54 minutes, after six to prepare, of two CPU cores with bf16 (25 pictures a second; without bf16 a fifth of that).
+# data/ldm has the rougher sets less often: README.md beside this. PRESET=gpu on a GPU, where a minute is worth ten hours. Compiling takes a C++ compiler.
 set -euo pipefail
 data=${1:-data/ldm} preset=${PRESET:-cpu} run=${RUN:-runs/ldm}
 genctl train --model ldm "$data" -o "$run" --preset "$preset" --minutes "${MINUTES:-60}" --init "${INIT:-ldm}" \
