@@ -79,20 +79,22 @@ def test_the_fast_student_goes_where_its_teacher_goes(flows: tuple[Flow, Flow]) 
 
 @pytest.mark.slow
 def test_the_fast_student_knows_its_guidance_scale(flows: tuple[Flow, Flow]) -> None:
+    """In one step from the same noise; in four, noised anew on the way, by how far guidance spreads the codes."""
     teacher, student = flows
     weak, strong = (drawn(teacher, 20, scale) for scale in (1.5, 7.0))
-    for steps in (1, 4):
-        assert rms(drawn(student, steps, 1.5), weak) < 0.7 * rms(drawn(student, steps, 1.5), strong)
+    assert rms(drawn(student, 1, 1.5), weak) < 0.7 * rms(drawn(student, 1, 1.5), strong)
+    spread = float(drawn(student, 4, 7.0).std() / drawn(student, 4, 1.5).std())
+    assert spread == pytest.approx(float(strong.std() / weak.std()), rel=0.15)
 
 
 @pytest.mark.slow
 @pytest.mark.xfail(
-    strict=True, reason="the shipped student was made by halving alone, and guides too weakly at scale 7"
+    strict=True, reason="in one step, the only one from the same noise, the shipped student guides too weakly at 7"
 )
 def test_the_fast_student_guides_as_strongly_as_its_teacher(flows: tuple[Flow, Flow]) -> None:
     teacher, student = flows
     weak, strong = (drawn(teacher, 20, scale) for scale in (1.5, 7.0))
-    assert rms(drawn(student, 4, 7.0), strong) < rms(drawn(student, 4, 7.0), weak)
+    assert rms(drawn(student, 1, 7.0), strong) < rms(drawn(student, 1, 7.0), weak)
 
 
 @pytest.mark.parametrize("name", ["ldm", "ldm-fast", "rf"])
